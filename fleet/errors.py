@@ -1,0 +1,28 @@
+"""Every error that `fleet` raises on purpose.
+
+GoldenfleetError
++-- SettingsError       a setting is missing, unknown or impossible
++-- ImageMissing        no image is published where a tier looks for one
+"""
+
+from __future__ import annotations
+
+
+class GoldenfleetError(Exception):
+    """What failed, and in `hint` what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class SettingsError(GoldenfleetError):
+    """Settings of a stack that cannot be used; the message names each setting."""
+
+
+class ImageMissing(GoldenfleetError):
+    """The channel that a tier launches from points at no image."""
