@@ -144,8 +144,8 @@ class UpstreamRefused(RequestRefused):
         *,
         status: int,
         code: str,
-        type: str,
-        param: str | None = None,  # noqa: A002
+        type: str,  # noqa: A002
+        param: str | None = None,
     ) -> None:
         super().__init__(message, param=param)
         self.status = status
