@@ -1,0 +1,152 @@
+"""Pure decisions about where messages begin and end, on both sides."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from server.http.headers import Headers, encode
+
+BODYLESS_STATUSES = frozenset({204, 304})
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of the HTTP layer itself; the connection is closed after it."""
+
+    status: int
+    code: str
+    message: str
+
+    def body(self) -> bytes:
+        return envelope(self.status, self.code, self.message)
+
+
+HEADERS_TOO_LARGE = Refusal(
+    431, "headers_too_large", "the request's headers are too large; send fewer or shorter"
+)
+BODY_TOO_LARGE = Refusal(413, "body_too_large", "the request's body is too large; send a smaller one")
+BODY_TOO_SLOW = Refusal(408, "body_timeout", "the request's body did not arrive in time; send it again")
+HANDLER_FAILED = Refusal(500, "internal_error", "the server failed to answer; try again")
+
+
+def bad_request(message: str) -> Refusal:
+    return Refusal(400, "bad_request", message)
+
+
+def envelope(status: int, code: str, message: str) -> bytes:
+    """The OpenAI error envelope (reference: error format of the OpenAI API)."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
+
+
+def refuse_head(version: str, headers: Headers) -> Refusal | None:
+    """Why a request head that the parser let pass is still not safe to serve, or None.
+
+    The parser already refuses bare LF, control characters, `name :`, two lengths, and a length with a
+    transfer coding. It lets pass two Host headers, codings before `chunked`, and chunked in HTTP/1.0:
+    each is read differently by some other proxy, which is what request smuggling lives on.
+    """
+    hosts = headers.get_all("host")
+    if len(hosts) > 1:
+        return bad_request("more than one Host header; send exactly one")
+    if not hosts and version == "1.1":
+        return bad_request("no Host header; HTTP/1.1 needs one")
+    if version not in ("1.0", "1.1"):
+        return bad_request("unsupported HTTP version; use HTTP/1.1")
+    return _refuse_coding(version, headers)
+
+
+def _refuse_coding(version: str, headers: Headers) -> Refusal | None:
+    codings = headers.get_all("transfer-encoding")
+    if not codings:
+        return None
+    if version == "1.0":
+        return bad_request("Transfer-Encoding in HTTP/1.0; use HTTP/1.1")
+    if [coding.strip().lower() for coding in codings] != ["chunked"]:
+        return bad_request("unsupported Transfer-Encoding; only chunked is")
+    return None
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """A response's head on the wire, and how its body is delimited."""
+
+    wire: bytes
+    content_length: int | None
+    chunked: bool
+    has_body: bool
+    keep_alive: bool
+
+
+def response_head(
+    status: int,
+    pairs: Iterable[tuple[bytes, bytes]],
+    *,
+    method: str,
+    version: str,
+    keep_alive: bool,
+    date: bytes,
+) -> ResponseHead:
+    """Frame a response: by its content-length if it has one, else chunked, else (HTTP/1.0) by closing.
+
+    Raises ValueError for an unknown status, a transfer-encoding, or headers that would split the response.
+    """
+    kept = []
+    length: int | None = None
+    for name, value in pairs:
+        lowered = name.lower()
+        if lowered == b"transfer-encoding":
+            raise ValueError("transfer-encoding is the server's own; do not set it")
+        if lowered == b"content-length":
+            length = int(value)
+        if lowered == b"connection":
+            keep_alive = keep_alive and value.strip().lower() != b"close"
+            continue
+        kept.append((lowered, value))
+    has_body = method != "HEAD" and status not in BODYLESS_STATUSES
+    chunked = length is None and has_body and version == "1.1"
+    keep_alive = keep_alive and (chunked or length is not None or not has_body)
+    if chunked:
+        kept.append((b"transfer-encoding", b"chunked"))
+    if not keep_alive:
+        kept.append((b"connection", b"close"))
+    elif version == "1.0":
+        kept.append((b"connection", b"keep-alive"))
+    kept.append((b"date", date))
+    line = _STATUS_LINES.get(status)
+    if line is None:
+        raise ValueError(f"{status} is no HTTP status")
+    return ResponseHead(line + encode(kept) + b"\r\n", length, chunked, has_body, keep_alive)
+
+
+def request_head(
+    method: str, target: str, pairs: Iterable[tuple[bytes, bytes]], host: str, body: bytes
+) -> bytes:
+    """A request's head on the wire; a caller's own framing and connection headers are dropped.
+
+    Raises ValueError for a method, target or header that would split the request.
+    """
+    if (
+        not (method.isascii() and method.isalpha() and target.isascii() and target.isprintable())
+        or " " in target
+    ):
+        raise ValueError("the request's method or target cannot be sent: it breaks the message's framing")
+    ours = (
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"host",
+        b"keep-alive",
+        b"upgrade",
+        b"expect",
+    )
+    kept = [(name, value) for name, value in pairs if name.lower() not in ours]
+    kept.append((b"host", host.encode("ascii")))
+    if body or method not in ("GET", "HEAD"):
+        kept.append((b"content-length", b"%d" % len(body)))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target.encode(), encode(kept))
