@@ -1,0 +1,144 @@
+"""Emulated instances as real processes: each runs its template's user data on its own loopback address."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleet.rehearsal.cloud import InstanceView
+from fleet.rehearsal.processes import Processes
+from fleet.rehearsal.usage import group_cpu_seconds, processes
+
+REGION = "us-east-1"
+_IMDS_POLL_SECONDS = 2.0  # a node's watch on AWS (reference: aws-node-termination-handler)
+_NODES_POLL_SECONDS = 2.0
+_LOG = "log.jsonl"
+# Threads of numpy would fight for the cores that all nodes share, and a fixed number keeps sums in one order.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line of a node's log. `at` is in unix seconds."""
+
+    at: float
+    event: str
+    instance_id: str
+    role: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def aws_environment(endpoint_url: str) -> dict[str, str]:
+    """How any AWS SDK finds the emulated cloud; nothing of the user's own AWS settings gets through."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "rehearsal",
+        "AWS_SECRET_ACCESS_KEY": "rehearsal",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+
+
+def base_environment() -> dict[str, str]:
+    """PATH with this environment's programs first, and UTF-8."""
+    programs = Path(sys.executable).parent
+    return {"PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+def node_environment(instance: InstanceView, endpoint_url: str, time_scale: float) -> dict[str, str]:
+    """What stands for the image's files and the instance's network."""
+    return {
+        **base_environment(),
+        **aws_environment(endpoint_url),
+        **_ONE_THREAD,
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": instance.metadata_endpoint,
+        "GOLDENFLEET_ADDRESS": instance.address,
+        "GOLDENFLEET_IMDS_POLL_SECONDS": f"{max(_IMDS_POLL_SECONDS * time_scale, 0.2):g}",
+        "GOLDENFLEET_NODES_POLL_SECONDS": f"{max(_NODES_POLL_SECONDS * time_scale, 0.2):g}",
+    }
+
+
+class Nodes:
+    """The processes of all instances: the cloud's InstanceListener."""
+
+    def __init__(
+        self,
+        running: Processes,
+        run_dir: Path,
+        *,
+        endpoint_url: Callable[[], str],
+        time_scale: float,
+        extra: Mapping[str, str] = {},
+    ) -> None:
+        self._processes = running
+        self._dir = run_dir / "nodes"
+        self._dir.mkdir()
+        self._endpoint_url = endpoint_url
+        self._time_scale = time_scale
+        self._extra = extra
+
+    def launched(self, instance: InstanceView) -> None:
+        """Run the instance's user data, which must be a script, as its own process group."""
+        home = self._dir / instance.instance_id
+        home.mkdir()
+        script = home / "user-data"
+        script.write_text(instance.user_data)
+        script.chmod(0o700)
+        env = {**node_environment(instance, self._endpoint_url(), self._time_scale), **self._extra}
+        self._processes.start(instance.instance_id, [str(script)], env=env, cwd=home, log=home / _LOG)
+
+    def killed(self, instance_id: str) -> None:
+        self._processes.signal(instance_id)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Instance id -> CPU seconds used so far, for every instance whose process runs."""
+        used = group_cpu_seconds(processes())
+        return {
+            name: used.get(pid, 0.0) for name, pid in self._processes.running().items() if self._owns(name)
+        }
+
+    def _owns(self, name: str) -> bool:
+        return (self._dir / name).is_dir()
+
+    def events(self) -> list[LogEvent]:
+        """What every node logged so far, in order of time."""
+        found = [event for log in self._dir.glob(f"*/{_LOG}") for event in read_log(log)]
+        return sorted(found, key=lambda event: event.at)
+
+    def last_words(self, instance_id: str, lines: int = 5) -> str:
+        """The end of what a node wrote to stderr, for an error message."""
+        path = self._dir / instance_id / _LOG
+        text = path.with_suffix(".err").read_text(errors="replace") if path.exists() else ""
+        return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def read_log(path: Path) -> Iterator[LogEvent]:
+    """The events of a JSON-lines log; a last line that was cut by a kill, and foreign output, are skipped."""
+    with path.open(errors="replace") as lines:
+        for line in lines:
+            event = parse_event(line)
+            if event is not None:
+                yield event
+
+
+def parse_event(line: str) -> LogEvent | None:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or "event" not in said or "ts" not in said:
+        return None
+    known = {"event", "ts", "instance_id", "role"}
+    return LogEvent(
+        at=float(said["ts"]),
+        event=str(said["event"]),
+        instance_id=str(said.get("instance_id", "")),
+        role=str(said.get("role", "")),
+        fields={key: value for key, value in said.items() if key not in known},
+    )
