@@ -1,8 +1,8 @@
 """Every error that `fleet` raises on purpose.
 
 GoldenfleetError
-+-- SettingsError       a setting is missing, unknown or impossible
-+-- ImageMissing        no image is published where a tier looks for one
++-- SettingsError        a setting is missing, unknown or impossible
++-- ImageMissingError    no usable image is published where a tier looks for one
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class GoldenfleetError(Exception):
 
 
 class SettingsError(GoldenfleetError):
-    """Settings of a stack that cannot be used; the message names each setting."""
+    """Settings of a stack that cannot be used; the message names each of them."""
 
 
-class ImageMissing(GoldenfleetError):
-    """The channel that a tier launches from points at no image."""
+class ImageMissingError(GoldenfleetError):
+    """The channel that a tier launches from points at no image that can be launched."""

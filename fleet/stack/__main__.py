@@ -1,0 +1,5 @@
+"""Where Pulumi starts the program."""
+
+from fleet.stack.program import main
+
+main()

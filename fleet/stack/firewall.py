@@ -1,0 +1,118 @@
+"""Who may talk to whom: one security group a part, and a rule at both ends of every allowed flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+import pulumi
+import pulumi_aws as aws
+
+from fleet.stack.naming import GATEWAY, MODEL, resource_name
+from fleet.stack.network import ANYWHERE
+
+SERVING_PORT = 8080
+ADMIN_PORT = 9090
+HTTP = 80
+HTTPS = 443
+
+PUBLIC_BALANCER = "public-balancer"
+MODEL_BALANCER = "model-balancer"
+CONTROL = "control"
+PARTS = (PUBLIC_BALANCER, MODEL_BALANCER, GATEWAY, MODEL, CONTROL)
+
+
+class Flow(NamedTuple):
+    source: str
+    target: str
+    port: int
+
+
+FLOWS = (
+    Flow(PUBLIC_BALANCER, GATEWAY, SERVING_PORT),
+    Flow(GATEWAY, MODEL, SERVING_PORT),
+    Flow(GATEWAY, MODEL_BALANCER, HTTP),
+    Flow(MODEL_BALANCER, MODEL, SERVING_PORT),
+    Flow(CONTROL, GATEWAY, ADMIN_PORT),
+    Flow(CONTROL, MODEL, ADMIN_PORT),
+)
+
+AWS_CALLERS = (GATEWAY, MODEL, CONTROL)
+"""Parts that call AWS's interfaces, over HTTPS through the NAT gateway."""
+
+
+class Firewall(pulumi.ComponentResource):
+    def __init__(
+        self,
+        stack: str,
+        vpc_id: pulumi.Input[str],
+        public_ports: Sequence[int],
+        clients: Sequence[IPv4Network],
+    ) -> None:
+        name = resource_name(stack, "firewall")
+        super().__init__("goldenfleet:stack:Firewall", name)
+        self._stack = stack
+        self._child = pulumi.ResourceOptions(parent=self)
+        self._groups = {part: self._group(part, vpc_id) for part in PARTS}
+        for flow in FLOWS:
+            self._allow(flow)
+        for part in AWS_CALLERS:
+            self._allow_aws(part)
+        for port in public_ports:
+            for block in clients:
+                self._allow_clients(port, block)
+        self.register_outputs({})
+
+    def group(self, part: str) -> pulumi.Output[str]:
+        return self._groups[part].id
+
+    def _group(self, part: str, vpc_id: pulumi.Input[str]) -> aws.ec2.SecurityGroup:
+        name = resource_name(self._stack, part)
+        return aws.ec2.SecurityGroup(
+            name, vpc_id=vpc_id, description=f"Goldenfleet {self._stack}: {part}", opts=self._child
+        )
+
+    def _allow(self, flow: Flow) -> None:
+        name = resource_name(self._stack, f"{flow.source}-{flow.target}-{flow.port}")
+        source, target = self.group(flow.source), self.group(flow.target)
+        aws.vpc.SecurityGroupEgressRule(
+            name,
+            security_group_id=source,
+            referenced_security_group_id=target,
+            ip_protocol="tcp",
+            from_port=flow.port,
+            to_port=flow.port,
+            opts=self._child,
+        )
+        aws.vpc.SecurityGroupIngressRule(
+            name,
+            security_group_id=target,
+            referenced_security_group_id=source,
+            ip_protocol="tcp",
+            from_port=flow.port,
+            to_port=flow.port,
+            opts=self._child,
+        )
+
+    def _allow_aws(self, part: str) -> None:
+        aws.vpc.SecurityGroupEgressRule(
+            resource_name(self._stack, f"{part}-https"),
+            security_group_id=self.group(part),
+            cidr_ipv4=ANYWHERE,
+            ip_protocol="tcp",
+            from_port=HTTPS,
+            to_port=HTTPS,
+            opts=self._child,
+        )
+
+    def _allow_clients(self, port: int, block: IPv4Network) -> None:
+        aws.vpc.SecurityGroupIngressRule(
+            resource_name(self._stack, f"clients-{port}-{block}"),
+            security_group_id=self.group(PUBLIC_BALANCER),
+            cidr_ipv4=str(block),
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            opts=self._child,
+        )

@@ -1,0 +1,49 @@
+"""The image that a tier launches: read from its channel and pinned until the next `up`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pulumi_aws as aws
+
+from fleet.errors import ImageMissingError
+from fleet.stack.instance_types import processor
+from fleet.stack.naming import image_parameter
+
+_IMAGE_ID = re.compile(r"ami-[0-9a-f]{8,17}")
+
+
+class Image(NamedTuple):
+    id: str
+    root_device: str
+
+
+def published(stack: str, recipe: str, channel: str, instance_types: Sequence[str]) -> Image:
+    """The image at `channel` of `recipe`, able to run on `instance_types`. Raises ImageMissingError."""
+    parameter = image_parameter(stack, recipe, channel)
+    publish = f"Publish one: goldenfleet images publish {recipe} --stack {stack} --channel {channel}"
+    try:
+        image_id = aws.ssm.get_parameter(name=parameter).insecure_value
+    except Exception as exc:  # pulumi raises nothing narrower when a look-up fails
+        raise ImageMissingError(f"no image is published at {parameter} ({exc})", publish) from exc
+    if not _IMAGE_ID.fullmatch(image_id):
+        raise ImageMissingError(f"{parameter} holds {image_id!r}, which is no image id", publish)
+    found = _described(image_id, parameter, publish)
+    wrong = [kind for kind in instance_types if processor(kind) != found.architecture]
+    if wrong:
+        raise ImageMissingError(
+            f"{parameter} points at {image_id}, built for {found.architecture}: not for {', '.join(wrong)}",
+            f"{publish}, or change instanceTypes.",
+        )
+    # Known by name: encryption set on another device's name would add an empty second volume.
+    return Image(image_id, found.root_device_name)
+
+
+def _described(image_id: str, parameter: str, publish: str) -> aws.ec2.AwaitableGetAmiResult:
+    own = aws.ec2.GetAmiFilterArgs(name="image-id", values=[image_id])
+    try:
+        return aws.ec2.get_ami(filters=[own])
+    except Exception as exc:  # as above
+        raise ImageMissingError(f"{parameter} points at {image_id}, which is gone ({exc})", publish) from exc

@@ -1,0 +1,55 @@
+"""Names of what the stack makes, each within AWS's limits."""
+
+from __future__ import annotations
+
+import re
+
+GATEWAY = "gateway"
+MODEL = "model"
+TIERS = (GATEWAY, MODEL)
+
+LOAD_BALANCER_NAME_LIMIT = 32
+"""Characters that AWS allows in the name of a load balancer or target group."""
+
+AUTONAME_SUFFIX = 8
+"""Characters that pulumi-aws appends to a logical name: a hyphen and seven hexadecimal digits."""
+
+_PREFIX = "gf"
+_STACK_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+
+STACK_NAME_LIMIT = (
+    LOAD_BALANCER_NAME_LIMIT - AUTONAME_SUFFIX - max(len(f"{_PREFIX}--{tier}") for tier in TIERS)
+)
+
+
+def stack_name_problem(stack: str) -> str | None:
+    """Why `stack` cannot name a stack, or None when it can."""
+    if len(stack) > STACK_NAME_LIMIT:
+        return (
+            f"stack name {stack!r} has {len(stack)} characters, {len(stack) - STACK_NAME_LIMIT} more than "
+            f"the {STACK_NAME_LIMIT} that fit: names of load balancers hold {LOAD_BALANCER_NAME_LIMIT}, "
+            "and the tier and a random suffix take the rest"
+        )
+    if not _STACK_NAME.fullmatch(stack) or "--" in stack:
+        return (
+            f"stack name {stack!r} cannot name a load balancer: use lower-case letters, digits and "
+            "single hyphens, and begin with a letter"
+        )
+    return None
+
+
+def resource_name(stack: str, part: str) -> str:
+    """Logical name; in AWS a random suffix follows it."""
+    return f"{_PREFIX}-{stack}-{part}"
+
+
+def image_parameter(stack: str, recipe: str, channel: str) -> str:
+    return f"/goldenfleet/{stack}/image/{recipe}/{channel}"
+
+
+def config_parameter(stack: str, tier: str) -> str:
+    return f"/goldenfleet/{stack}/tier/{tier}/config"
+
+
+def log_group(stack: str, tier: str) -> str:
+    return f"/goldenfleet/{stack}/{tier}"

@@ -1,0 +1,128 @@
+"""The VPC: a public subnet a zone for the load balancer, a private one for the nodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+
+import pulumi
+import pulumi_aws as aws
+
+from fleet.errors import SettingsError
+from fleet.stack import settings
+from fleet.stack.naming import resource_name
+
+ANYWHERE = "0.0.0.0/0"
+
+_AVAILABILITY_ZONE = re.compile(r"[a-z]+(-[a-z]+)+-\d+[a-z]")
+
+
+class Network(pulumi.ComponentResource):
+    """Depend on the component where a node boots: it needs the routes, not only its subnet."""
+
+    def __init__(self, stack: str, plan: settings.Network) -> None:
+        self._name = resource_name(stack, "network")
+        super().__init__("goldenfleet:stack:Network", self._name)
+        self._child = pulumi.ResourceOptions(parent=self)
+        zones = chosen_zones(aws.get_availability_zones(state="available").names, plan.zones)
+        self.vpc = aws.ec2.Vpc(
+            self._name,
+            cidr_block=str(plan.cidr),
+            enable_dns_support=True,
+            enable_dns_hostnames=True,
+            opts=self._child,
+        )
+        self.public_subnets = self._subnets("public", zones, plan.public_blocks)
+        self.private_subnets = self._subnets("private", zones, plan.private_blocks)
+        internet = self._to_internet()
+        tables = self._to_nat(zones[:1] if plan.nat == "single" else zones, internet)
+        self._to_s3([table.id for table in tables])
+        self.register_outputs({"vpcId": self.vpc.id})
+
+    def _subnets(
+        self, kind: str, zones: Sequence[str], blocks: Sequence[IPv4Network]
+    ) -> list[aws.ec2.Subnet]:
+        return [
+            aws.ec2.Subnet(
+                f"{self._name}-{kind}-{zone}",
+                vpc_id=self.vpc.id,
+                cidr_block=str(block),
+                availability_zone=zone,
+                map_public_ip_on_launch=False,
+                opts=self._child,
+            )
+            for zone, block in zip(zones, blocks, strict=True)
+        ]
+
+    def _to_internet(self) -> aws.ec2.InternetGateway:
+        gateway = aws.ec2.InternetGateway(self._name, vpc_id=self.vpc.id, opts=self._child)
+        table = self._table("public", self.public_subnets)
+        aws.ec2.Route(
+            f"{self._name}-public",
+            route_table_id=table.id,
+            destination_cidr_block=ANYWHERE,
+            gateway_id=gateway.id,
+            opts=self._child,
+        )
+        return gateway
+
+    def _to_nat(self, zones: Sequence[str], internet: aws.ec2.InternetGateway) -> list[aws.ec2.RouteTable]:
+        """A NAT gateway in each of `zones`: a single one serves all, several serve their own zone."""
+        if len(zones) == 1:
+            return [self._private_table(zones[0], self.public_subnets[0], self.private_subnets, internet)]
+        subnets = zip(zones, self.public_subnets, self.private_subnets, strict=True)
+        return [self._private_table(zone, public, [private], internet) for zone, public, private in subnets]
+
+    def _private_table(
+        self,
+        zone: str,
+        public: aws.ec2.Subnet,
+        served: Sequence[aws.ec2.Subnet],
+        internet: aws.ec2.InternetGateway,
+    ) -> aws.ec2.RouteTable:
+        name = f"{self._name}-{zone}"
+        address = aws.ec2.Eip(name, domain="vpc", opts=self._child)
+        # AWS refuses a NAT gateway in a VPC that has no internet gateway attached yet.
+        after = pulumi.ResourceOptions(parent=self, depends_on=[internet])
+        nat = aws.ec2.NatGateway(name, allocation_id=address.id, subnet_id=public.id, opts=after)
+        table = self._table(zone, served)
+        aws.ec2.Route(
+            name,
+            route_table_id=table.id,
+            destination_cidr_block=ANYWHERE,
+            nat_gateway_id=nat.id,
+            opts=self._child,
+        )
+        return table
+
+    def _table(self, part: str, served: Sequence[aws.ec2.Subnet]) -> aws.ec2.RouteTable:
+        name = f"{self._name}-{part}"
+        table = aws.ec2.RouteTable(name, vpc_id=self.vpc.id, opts=self._child)
+        for number, subnet in enumerate(served):
+            aws.ec2.RouteTableAssociation(
+                f"{name}-{number}", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+            )
+        return table
+
+    def _to_s3(self, tables: Sequence[pulumi.Output[str]]) -> None:
+        """Weights and packages come from S3; this way they cost no NAT traffic."""
+        aws.ec2.VpcEndpoint(
+            f"{self._name}-s3",
+            vpc_id=self.vpc.id,
+            service_name=f"com.amazonaws.{aws.get_region().region}.s3",
+            vpc_endpoint_type="Gateway",
+            route_table_ids=list(tables),
+            opts=self._child,
+        )
+
+
+def chosen_zones(names: Sequence[str], wanted: int) -> tuple[str, ...]:
+    """The first `wanted` availability zones; local and wavelength zones (us-east-1-bos-1a) are none."""
+    zones = sorted(name for name in names if _AVAILABILITY_ZONE.fullmatch(name))
+    if len(zones) < wanted:
+        raise SettingsError(
+            f"goldenfleet:network.zones is {wanted}, and the region has {len(zones)}: {', '.join(zones)}",
+            f"Set zones to {len(zones)} or choose another aws:region.",
+        )
+    return tuple(zones[:wanted])

@@ -1,0 +1,94 @@
+"""Word that a node will go, from the account: EventBridge rules -> one queue, read by the control handler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_aws as aws
+
+from fleet.stack.naming import TIERS, resource_name
+
+# A notice is worth nothing once its node is gone; what could not be handled is kept for a person to read.
+_NOTICE_KEPT_SECONDS = 3600
+_DEAD_LETTER_KEPT_SECONDS = 14 * 24 * 3600
+
+# The handler puts an unfinished drain back every few seconds for up to the 120 s of a notice.
+_RECEIVES_BEFORE_DEAD_LETTER = 100
+
+
+def patterns(stack: str) -> dict[str, Mapping[str, object]]:
+    """Rule -> event pattern. Spot events cannot be filtered by tag: the handler drops other fleets'."""
+    groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in TIERS]
+    return {
+        "interruption": {
+            "source": ["aws.ec2"],
+            "detail-type": ["EC2 Spot Instance Interruption Warning"],
+        },
+        "rebalance": {
+            "source": ["aws.ec2"],
+            "detail-type": ["EC2 Instance Rebalance Recommendation"],
+        },
+        "termination": {
+            "source": ["aws.autoscaling"],
+            "detail-type": ["EC2 Instance-terminate Lifecycle Action"],
+            "detail": {"AutoScalingGroupName": groups},
+        },
+    }
+
+
+class Notices(pulumi.ComponentResource):
+    """Depend on it where nodes boot: an event that comes before its rule is lost."""
+
+    def __init__(self, stack: str) -> None:
+        self._name = resource_name(stack, "notices")
+        super().__init__("goldenfleet:stack:Notices", self._name)
+        self._child = pulumi.ResourceOptions(parent=self)
+        self.dead_letters = aws.sqs.Queue(
+            f"{self._name}-dead",
+            message_retention_seconds=_DEAD_LETTER_KEPT_SECONDS,
+            sqs_managed_sse_enabled=True,
+            opts=self._child,
+        )
+        self.queue = self._queue()
+        rules = [self._rule(part, pattern) for part, pattern in patterns(stack).items()]
+        self._accept_from([rule.arn for rule in rules])
+        self.register_outputs({"queueUrl": self.queue.url})
+
+    def _queue(self) -> aws.sqs.Queue:
+        redrive = pulumi.Output.json_dumps(
+            {"deadLetterTargetArn": self.dead_letters.arn, "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER}
+        )
+        return aws.sqs.Queue(
+            self._name,
+            message_retention_seconds=_NOTICE_KEPT_SECONDS,
+            visibility_timeout_seconds=30,
+            receive_wait_time_seconds=20,
+            sqs_managed_sse_enabled=True,
+            redrive_policy=redrive,
+            opts=self._child,
+        )
+
+    def _rule(self, part: str, pattern: Mapping[str, object]) -> aws.cloudwatch.EventRule:
+        name = f"{self._name}-{part}"
+        rule = aws.cloudwatch.EventRule(name, event_pattern=json.dumps(pattern), opts=self._child)
+        aws.cloudwatch.EventTarget(name, rule=rule.name, arn=self.queue.arn, opts=self._child)
+        return rule
+
+    def _accept_from(self, rules: list[pulumi.Output[str]]) -> None:
+        policy = pulumi.Output.json_dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": {"Service": "events.amazonaws.com"},
+                        "Action": "sqs:SendMessage",
+                        "Resource": self.queue.arn,
+                        "Condition": {"ArnEquals": {"aws:SourceArn": rules}},
+                    }
+                ],
+            }
+        )
+        aws.sqs.QueuePolicy(self._name, queue_url=self.queue.url, policy=policy, opts=self._child)

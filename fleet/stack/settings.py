@@ -1,0 +1,293 @@
+"""Settings of a stack, from Pulumi.<stack>.yaml: typed, frozen, and refused when they cannot work.
+
+Nothing here imports pulumi, so that a rehearsal can check settings before it starts anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from fleet.errors import SettingsError
+from fleet.stack.instance_types import has_gpu, processor
+from fleet.stack.naming import GATEWAY, MODEL, stack_name_problem
+
+NAMESPACE = "goldenfleet"
+
+InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$")]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$")]
+CertificateArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$")
+]
+Count = Annotated[int, Field(ge=0, le=1000)]
+
+GPU_ENGINES = ("vllm", "tgi", "sglang")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class Network(_Strict):
+    cidr: IPv4Network = IPv4Network("10.0.0.0/16")
+    zones: int = Field(default=3, ge=2, le=6)
+    nat: Literal["single", "per-zone"] = "single"
+
+    @property
+    def public_blocks(self) -> tuple[IPv4Network, ...]:
+        """One block a zone for the load balancer, cut from the VPC's first sixteenth."""
+        first = next(self.cidr.subnets(prefixlen_diff=4))
+        return tuple(first.subnets(prefixlen_diff=4))[: self.zones]
+
+    @property
+    def private_blocks(self) -> tuple[IPv4Network, ...]:
+        """A sixteenth of the VPC for each zone's nodes."""
+        return tuple(self.cidr.subnets(prefixlen_diff=4))[1 : self.zones + 1]
+
+    @model_validator(mode="after")
+    def _size(self) -> Self:
+        if not 16 <= self.cidr.prefixlen <= 19:
+            raise ValueError(
+                f"cidr {self.cidr} must be from /16, the largest VPC, to /19, of which a load balancer's "
+                "subnet gets the /27 that it needs: write for example 10.0.0.0/16"
+            )
+        return self
+
+
+class Edge(_Strict):
+    certificate_arn: CertificateArn | None = None
+    domain: Domain | None = None
+    allowed_cidrs: tuple[IPv4Network, ...] = Field(default=(IPv4Network("0.0.0.0/0"),), min_length=1)
+    # Below the 75 s for which servers keep idle connections, or the balancer sends on closed ones: 502.
+    idle_timeout_seconds: int = Field(default=60, ge=10, le=70)
+
+    @model_validator(mode="after")
+    def _named_certificate(self) -> Self:
+        if (self.certificate_arn is None) != (self.domain is None):
+            absent = "domain" if self.domain is None else "certificateArn"
+            raise ValueError(f"{absent} is missing: HTTPS needs certificateArn and the domain that it is for")
+        return self
+
+
+class Tier(_Strict):
+    recipe: Slug
+    channel: Literal["dev", "stage", "prod"]
+    instance_types: tuple[InstanceType, ...] = Field(min_length=1, max_length=40)
+    min: Count
+    desired: Count
+    max: Annotated[int, Field(ge=1, le=1000)]
+    on_demand_base: Count
+    on_demand_percent: int = Field(default=0, ge=0, le=100)
+    volume_gib: int = Field(default=30, ge=8, le=16384)
+    volume_mibps: int = Field(default=125, ge=125, le=1000)
+    # A spot notice gives 120 s, and the group deregisters before it calls the hook.
+    deregistration_delay_seconds: int = Field(default=90, ge=0, le=90)
+    boot_seconds: int = Field(default=300, ge=30, le=7200)
+    warmup_seconds: int = Field(default=120, ge=0, le=3600)
+    cpu_target_percent: int = Field(default=70, ge=10, le=95)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if problems := [*_capacity_problems(self), *_type_problems(self.instance_types)]:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class GatewayTier(Tier):
+    requests_per_target: int = Field(default=3000, ge=1)
+    """Requests a minute that one gateway should get."""
+
+
+class ModelTier(Tier):
+    engine: Literal["embedded", "llama-server", "sglang", "tgi", "vllm"]
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        without = [t for t in self.instance_types if not has_gpu(t)]
+        if self.engine in GPU_ENGINES and without:
+            raise ValueError(
+                f"engine {self.engine} needs GPUs, and instanceTypes has {', '.join(without)} without: "
+                "remove them, or set engine to llama-server or embedded"
+            )
+        return self
+
+
+class Tiers(_Strict):
+    gateway: GatewayTier
+    model: ModelTier
+
+
+class Settings(_Strict):
+    stack: str
+    production: bool = False
+    network: Network = Network()
+    edge: Edge = Edge()
+    tiers: Tiers
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = 14
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
+        """Settings in `path`, a Pulumi.<stack>.yaml; `overrides` replace whole keys, as JSON text."""
+        stack = path.stem.removeprefix("Pulumi.")
+        return cls.from_config(stack, {**_read_config(path), **(overrides or {})})
+
+    @classmethod
+    def from_config(cls, stack: str, config: Mapping[str, object]) -> Settings:
+        """Settings from a stack's configuration; other namespaces are passed over.
+
+        Raises SettingsError, which names every setting that is wrong.
+        """
+        prefix = f"{NAMESPACE}:"
+        own = {key.removeprefix(prefix): _decoded(v) for key, v in config.items() if key.startswith(prefix)}
+        if "stack" in own:
+            raise SettingsError(
+                f"{prefix}stack cannot be set", "The stack's name comes from the file's name."
+            )
+        try:
+            return cls.model_validate({**own, "stack": stack})
+        except ValidationError as exc:
+            raise SettingsError(
+                f"stack {stack!r} has settings that cannot be used:\n{_listed(exc)}",
+                f"Correct Pulumi.{stack}.yaml or the option that overrides it.",
+            ) from exc
+
+    def with_desired(self, desired: Mapping[str, int]) -> dict[str, str]:
+        """Overrides that start tiers at other sizes, keeping their room to grow.
+
+        `desired` is tier -> nodes; the result goes into `from_file` and to `pulumi up -c`.
+        """
+        tiers = self.tiers.model_dump(mode="json", by_alias=True)
+        for name, nodes in desired.items():
+            tier = tiers[name]
+            room = tier["max"] - tier["desired"]
+            tier.update(min=min(tier["min"], nodes), desired=nodes, max=max(1, nodes + room))
+        return {f"{NAMESPACE}:tiers": json.dumps(tiers)}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if problems := [*_stack_problems(self), *_production_problems(self), *_address_problems(self)]:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def load_settings(project: Path, stack: str, overrides: Mapping[str, str] | None = None) -> Settings:
+    """Settings of `stack` of the Pulumi project in the folder `project`. Raises SettingsError."""
+    if problem := stack_name_problem(stack):
+        raise SettingsError(problem, "Choose a shorter or simpler name.")
+    return Settings.from_file(project / f"Pulumi.{stack}.yaml", overrides)
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise SettingsError(
+            f"there is no {path}", "Name one of the stacks that have a Pulumi.<stack>.yaml."
+        ) from exc
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}", "Correct the file.") from exc
+    config = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(config, dict):
+        raise SettingsError(
+            f"{path} has no `config:` mapping", f"Put {NAMESPACE}:tiers and the rest below `config:`."
+        )
+    return {str(key): value for key, value in config.items()}
+
+
+def _decoded(value: object) -> object:
+    """Pulumi hands structured values to programs as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _listed(error: ValidationError) -> str:
+    return "\n".join(f"  {_where(item['loc'])}{_complaint(item)}" for item in error.errors(include_url=False))
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return f"{NAMESPACE}:{'.'.join(map(str, location))}: " if location else ""
+
+
+def _complaint(item: Any) -> str:
+    match item["type"]:
+        case "extra_forbidden":
+            return "there is no such setting"
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return str(item["ctx"]["error"])
+        case _:
+            return f"{item['msg']}, not {item['input']!r}"
+
+
+def _capacity_problems(tier: Tier) -> Iterator[str]:
+    if tier.desired < tier.min:
+        yield (
+            f"desired {tier.desired} is below min {tier.min}: "
+            f"raise desired to {tier.min} or lower min to {tier.desired}"
+        )
+    if tier.desired > tier.max:
+        yield (
+            f"desired {tier.desired} is above max {tier.max}: "
+            f"lower desired to {tier.max} or raise max to {tier.desired}"
+        )
+    if tier.min > tier.max:
+        yield f"min {tier.min} is above max {tier.max}: lower min to {tier.max} or raise max to {tier.min}"
+    if tier.on_demand_base > tier.max:
+        yield (
+            f"onDemandBase {tier.on_demand_base} is above max {tier.max}: "
+            f"lower onDemandBase to {tier.max} or raise max to {tier.on_demand_base}"
+        )
+
+
+def _type_problems(types: tuple[str, ...]) -> Iterator[str]:
+    if repeated := sorted({t for t in types if types.count(t) > 1}):
+        yield f"instanceTypes names {', '.join(repeated)} more than once: remove the copies"
+    if len({processor(t) for t in types}) > 1:
+        listed = ", ".join(f"{t} is {processor(t)}" for t in types)
+        yield f"instanceTypes mixes processors, and an image has one ({listed}): keep one kind"
+
+
+def _stack_problems(settings: Settings) -> Iterator[str]:
+    if problem := stack_name_problem(settings.stack):
+        yield problem
+
+
+def _production_problems(settings: Settings) -> Iterator[str]:
+    if not settings.production:
+        return
+    if settings.edge.certificate_arn is None:
+        yield f"{NAMESPACE}:edge.certificateArn is missing: production serves HTTPS only"
+    for name, tier in _named(settings.tiers):
+        if tier.on_demand_base < 1:
+            yield (
+                f"{NAMESPACE}:tiers.{name}.onDemandBase is 0: raise it to 1, for production keeps a node "
+                "that spot cannot take"
+            )
+
+
+def _address_problems(settings: Settings) -> Iterator[str]:
+    # AWS keeps five addresses of every subnet; a spot drought in the other zones puts every node into one.
+    room = settings.network.private_blocks[0].num_addresses - 5
+    nodes = sum(tier.max for _, tier in _named(settings.tiers))
+    if nodes > room:
+        yield (
+            f"the tiers' max add up to {nodes} nodes, and a zone's subnet of {NAMESPACE}:network.cidr "
+            f"{settings.network.cidr} holds {room}: lower max by {nodes - room} in all or widen the network"
+        )
+
+
+def _named(tiers: Tiers) -> tuple[tuple[str, Tier], ...]:
+    return (GATEWAY, tiers.gateway), (MODEL, tiers.model)

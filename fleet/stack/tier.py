@@ -1,0 +1,219 @@
+"""A tier: launch template, Auto Scaling group that is mostly spot, and what makes it grow and shrink."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from fleet.stack import settings
+from fleet.stack.edge import Edge
+from fleet.stack.identity import NodeIdentity
+from fleet.stack.images import Image
+from fleet.stack.naming import config_parameter, resource_name
+from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
+
+# A drain has the same 120 s for a scale-in as for a spot notice. Both results of a terminate hook end the
+# instance; CONTINUE lets other hooks run first, ABANDON would skip them.
+DRAIN_HOOK = aws.autoscaling.GroupInitialLifecycleHookArgs(
+    name="drain",
+    lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
+    heartbeat_timeout=120,
+    default_result="CONTINUE",
+)
+
+# gp3 gives 3000 operations a second, and allows at most 0.25 MiB/s for each.
+_GP3_BASE_IOPS = 3000
+_GP3_IOPS_PER_MIBPS = 4
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    stack: str
+    name: str
+    image: Image
+    settings: settings.Tier
+    node_config: Mapping[str, pulumi.Input[str]]
+    """What `goldenfleet-boot` reads from the tier's parameter."""
+
+
+class Tier(pulumi.ComponentResource):
+    def __init__(
+        self,
+        plan: TierPlan,
+        edge: Edge,
+        subnets: Sequence[aws.ec2.Subnet],
+        security_group: pulumi.Input[str],
+        log_group_arn: pulumi.Input[str],
+        before_nodes: Sequence[pulumi.Resource],
+    ) -> None:
+        self._name = resource_name(plan.stack, plan.name)
+        super().__init__("goldenfleet:stack:Tier", self._name, None, of_tier(plan.name))
+        self._plan = plan
+        self._child = pulumi.ResourceOptions(parent=self)
+        config = self._config()
+        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn)
+        self.image_id = plan.image.id
+        self.template = self._template(identity.profile.arn, security_group)
+        first = [*before_nodes, *edge.listeners, identity, config]
+        self.group = self._group(edge.target_group.arn, subnets, first)
+        self._track_cpu()
+        self.register_outputs({"autoScalingGroup": self.group.name})
+
+    def track_requests(self, edge: Edge, per_target: int) -> None:
+        """Aims at `per_target` requests a minute for each node. AWS refuses it before a listener exists."""
+        self._track(
+            "requests",
+            aws.autoscaling.PolicyTargetTrackingConfigurationArgs(
+                predefined_metric_specification=(
+                    aws.autoscaling.PolicyTargetTrackingConfigurationPredefinedMetricSpecificationArgs(
+                        predefined_metric_type="ALBRequestCountPerTarget",
+                        resource_label=edge.request_count_label,
+                    )
+                ),
+                target_value=per_target,
+            ),
+            edge.listeners,
+        )
+
+    def _track_cpu(self) -> None:
+        self._track(
+            "cpu",
+            aws.autoscaling.PolicyTargetTrackingConfigurationArgs(
+                predefined_metric_specification=(
+                    aws.autoscaling.PolicyTargetTrackingConfigurationPredefinedMetricSpecificationArgs(
+                        predefined_metric_type="ASGAverageCPUUtilization"
+                    )
+                ),
+                target_value=self._plan.settings.cpu_target_percent,
+            ),
+        )
+
+    def _track(
+        self,
+        part: str,
+        target: aws.autoscaling.PolicyTargetTrackingConfigurationArgs,
+        first: Sequence[pulumi.Resource] = (),
+    ) -> None:
+        aws.autoscaling.Policy(
+            f"{self._name}-{part}",
+            autoscaling_group_name=self.group.name,
+            policy_type="TargetTrackingScaling",
+            target_tracking_configuration=target,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(first)),
+        )
+
+    def _config(self) -> aws.ssm.Parameter:
+        return aws.ssm.Parameter(
+            f"{self._name}-config",
+            name=config_parameter(self._plan.stack, self._plan.name),
+            type="String",
+            value=pulumi.Output.json_dumps(dict(self._plan.node_config)),
+            opts=self._child,
+        )
+
+    def _template(
+        self, profile_arn: pulumi.Input[str], security_group: pulumi.Input[str]
+    ) -> aws.ec2.LaunchTemplate:
+        plan = self._plan
+        return aws.ec2.LaunchTemplate(
+            self._name,
+            image_id=plan.image.id,
+            user_data=user_data(plan.name, plan.stack),
+            iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(arn=profile_arn),
+            vpc_security_group_ids=[security_group],
+            # Two hops: an engine in a container is one hop further from the metadata service.
+            metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
+                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=2
+            ),
+            monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True),
+            block_device_mappings=[_root_volume(plan)],
+            tag_specifications=[_tags_at_launch(plan, kind) for kind in ("instance", "volume")],
+            opts=self._child,
+        )
+
+    def _group(
+        self,
+        target_group_arn: pulumi.Input[str],
+        subnets: Sequence[aws.ec2.Subnet],
+        first: Sequence[pulumi.Resource],
+    ) -> aws.autoscaling.Group:
+        """No maintenance policy: capacity rebalance launches before it terminates, beyond max if need be."""
+        tier = self._plan.settings
+        return aws.autoscaling.Group(
+            self._name,
+            min_size=tier.min,
+            desired_capacity=tier.desired,
+            max_size=tier.max,
+            vpc_zone_identifiers=[subnet.id for subnet in subnets],
+            target_group_arns=[target_group_arn],
+            mixed_instances_policy=self._mixture(),
+            capacity_rebalance=True,
+            initial_lifecycle_hooks=[DRAIN_HOOK],
+            health_check_type="ELB",
+            health_check_grace_period=tier.boot_seconds,
+            default_instance_warmup=tier.warmup_seconds,
+            # Spot may have no capacity for hours; an update that waits for it would fail and help nobody.
+            wait_for_capacity_timeout="0",
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=list(first), ignore_changes=["desired_capacity"]
+            ),
+        )
+
+    def _mixture(self) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
+        tier = self._plan.settings
+        return aws.autoscaling.GroupMixedInstancesPolicyArgs(
+            launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
+                launch_template_specification=(
+                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
+                        # A number: $Latest would let a node boot what no `up` has rolled out.
+                        launch_template_id=self.template.id,
+                        version=self.template.latest_version.apply(str),
+                    )
+                ),
+                overrides=[
+                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind)
+                    for kind in tier.instance_types
+                ],
+            ),
+            instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
+                on_demand_base_capacity=tier.on_demand_base,
+                on_demand_percentage_above_base_capacity=tier.on_demand_percent,
+                on_demand_allocation_strategy="prioritized",
+                spot_allocation_strategy="price-capacity-optimized",
+            ),
+        )
+
+
+def user_data(tier: str, stack: str) -> str:
+    """Base64 of the boot script, which names role and stack and nothing else: the image holds the rest."""
+    script = f"#!/bin/sh\nexec goldenfleet-boot --role {tier} --stack {stack}\n"
+    return base64.b64encode(script.encode()).decode()
+
+
+def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
+    mibps = plan.settings.volume_mibps
+    return aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+        device_name=plan.image.root_device,
+        ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+            volume_type="gp3",
+            volume_size=plan.settings.volume_gib,
+            throughput=mibps,
+            iops=max(_GP3_BASE_IOPS, mibps * _GP3_IOPS_PER_MIBPS),
+            encrypted="true",
+            delete_on_termination="true",
+        ),
+    )
+
+
+def _tags_at_launch(plan: TierPlan, kind: str) -> aws.ec2.LaunchTemplateTagSpecificationArgs:
+    tags = {
+        STACK: plan.stack,
+        TIER: plan.name,
+        IMAGE: plan.image.id,
+        "Name": resource_name(plan.stack, plan.name),
+    }
+    return aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=tags)

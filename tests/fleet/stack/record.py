@@ -1,0 +1,105 @@
+"""Runs the program on Pulumi's mocks and prints what it registered, as JSON. argv: stack, configuration as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks, rpc, run_in_stack, set_all_config, settings
+from google.protobuf import empty_pb2
+
+IMAGE = {"id": "ami-0123456789abcdef0", "rootDeviceName": "/dev/sda1", "architecture": "x86_64"}
+ZONES = ["us-east-1-bos-1a", "us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
+
+
+class Aws(pulumi.runtime.Mocks):
+    """Answers as AWS would for a new resource: an id, an arn, and what else the program reads."""
+
+    def __init__(self, images: dict[str, str]) -> None:
+        self._images = images
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        made = {
+            "arn": f"arn:aws:{args.typ}:{args.name}",
+            "arnSuffix": f"suffix/{args.name}",
+            "dnsName": f"{args.name}.elb.test",
+            "name": args.inputs.get("name", f"{args.name}-1a2b3c4"),
+            "url": f"https://sqs.test/{args.name}",
+            "latestVersion": 7,
+        }
+        return f"{args.name}-id", {**made, **args.inputs}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        match args.token:
+            case "aws:index/getAvailabilityZones:getAvailabilityZones":
+                return {"names": ZONES}
+            case "aws:index/getRegion:getRegion":
+                return {"region": "us-east-1"}
+            case "aws:ssm/getParameter:getParameter":
+                return {"insecureValue": self._images[args.args["name"]]}
+            case "aws:ec2/getAmi:getAmi":
+                return IMAGE
+        raise LookupError(args.token)
+
+
+class Recorder(mocks.MockMonitor):
+    """Keeps every registration with its options, which mocks alone do not see."""
+
+    def __init__(self, aws: Aws) -> None:
+        super().__init__(aws)
+        self.registered: list[dict[str, Any]] = []
+        self.outputs: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the wire's name
+        answer = super().RegisterResource(request)
+        self.registered.append(
+            {
+                "urn": answer.urn,
+                "type": request.type,
+                "name": request.name,
+                "parent": request.parent,
+                "inputs": rpc.deserialize_properties(request.object),
+                "dependencies": list(request.dependencies),
+                "ignore_changes": list(request.ignoreChanges),
+            }
+        )
+        return answer
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the wire's name
+        if "pulumi:pulumi:Stack" in request.urn:
+            self.outputs = rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+
+def main(stack: str, config: dict[str, str], images: dict[str, str]) -> None:
+    recorder = Recorder(Aws(images))
+    features = set(recorder.GetDeploymentInfo(empty_pb2.Empty()).supportedFeatures)
+    settings.configure(
+        mocks.MockSettings(
+            monitor=recorder,
+            monitor_features=features,
+            engine=mocks.MockEngine(None),
+            project="goldenfleet",
+            stack=stack,
+            dry_run=False,
+            organization=None,
+            callbacks=None,
+        )
+    )
+    settings.set_root_resource(None)
+    set_all_config(config)
+
+    def program() -> None:
+        from fleet.stack import program
+
+        program.main()
+
+    asyncio.run(run_in_stack(program))
+    print(json.dumps({"resources": recorder.registered, "outputs": recorder.outputs}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]))
