@@ -37,8 +37,9 @@ class Drain:
     """The one drain of this process, whatever asked for it.
 
     The first notice starts it; a later one may only bring the deadline forward. `clock` gives unix
-    seconds, `call_later` schedules on the event loop. `handover` is set while what still runs must end
-    itself so that it is resumed elsewhere.
+    seconds, `call_later` schedules on the event loop, `changed` is told when draining begins (True) and
+    when it is cancelled (False). `handover` is set while what still
+    runs must end itself so that it is resumed elsewhere, `emptied` when the node may go.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Drain:
         clock: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], Timer],
         log: EventLog,
+        changed: Callable[[bool], None] = lambda draining: None,
     ) -> None:
         self._clock = clock
         self._call_later = call_later
         self._log = log
+        self._changed = changed
         self._timer: Timer | None = None
         self._binding = False
         self._refused = False
@@ -82,6 +85,7 @@ class Drain:
         if self.started_at is None:
             self.started_at, self.reason, self.source = self._clock(), reason, source
             self.phase = "accepting"
+            self._changed(True)
         self._log.info("drain.started", reason=reason, deadline=deadline, source=source)
         self._advance()
         return True
@@ -97,6 +101,7 @@ class Drain:
         self.handover.clear()
         self.emptied.clear()
         self._log.info("drain.cancelled")
+        self._changed(False)
         return True
 
     def enter(self) -> None:

@@ -53,8 +53,8 @@ class Settings(BaseModel):
     region: str | None = Field(default=None, description="AWS region; by default the AWS environment's.")
     imds_endpoint: str | None = Field(
         default=None,
-        pattern=r"^http://[^/?#@]+$",
-        description="Base URL of the instance metadata service; by default "
+        pattern=r"^(off|http://[^/?#@]+)$",
+        description="Base URL of the instance metadata service, or off; by default "
         "AWS_EC2_METADATA_SERVICE_ENDPOINT, else http://169.254.169.254.",
     )
     imds_poll_seconds: Seconds = Field(default=2.0, description="Interval between looks for notices.")

@@ -67,6 +67,13 @@ class HttpServer:
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
+    async def cut(self) -> None:
+        """Cut every connection at once; what runs on it is cancelled. New ones are still accepted."""
+        tasks = [connection.abort() for connection in list(self._shared.connections)]
+        unwinding = [task for task in tasks if task is not None]
+        if unwinding:
+            await asyncio.wait(unwinding, timeout=_UNWIND_S)
+
     async def aclose(self, grace_s: float) -> None:
         """Stop accepting, let requests under way finish for `grace_s` seconds, then cut what is left."""
         for listener in self._listeners:
@@ -75,10 +82,7 @@ class HttpServer:
         for connection in list(self._shared.connections):
             connection.close_if_idle()
         await self._emptied(grace_s)
-        tasks = [connection.abort() for connection in list(self._shared.connections)]
-        unwinding = [task for task in tasks if task is not None]
-        if unwinding:
-            await asyncio.wait(unwinding, timeout=_UNWIND_S)
+        await self.cut()
         await self._emptied(_UNWIND_S)
 
     async def _emptied(self, timeout_s: float) -> None:

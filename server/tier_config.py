@@ -1,0 +1,40 @@
+"""The tier's configuration, as the Pulumi program wrote it."""
+
+import json
+
+from server.errors import SettingsError
+
+
+def config_parameter(stack: str, role: str) -> str:
+    """Name of the SSM parameter that holds a tier's configuration."""
+    return f"/goldenfleet/{stack}/tier/{role}/config"
+
+
+def read_tier_config(stack: str, role: str) -> dict[str, object]:
+    """Read the parameter with what the AWS environment says; raises SettingsError. Blocks."""
+    # Imported here: only a booting instance talks to AWS, and boto3 costs a third of a second.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    name = config_parameter(stack, role)
+    # A new instance's network and role credentials may be seconds away.
+    patience = Config(
+        connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 6}
+    )
+    try:
+        found = boto3.client("ssm", config=patience).get_parameter(Name=name, WithDecryption=True)
+    except (BotoCoreError, ClientError) as exc:
+        raise SettingsError(f"cannot read SSM parameter {name}: {exc}; is the stack's name right?") from exc
+    return parse_tier_config(name, found["Parameter"]["Value"])
+
+
+def parse_tier_config(name: str, text: str) -> dict[str, object]:
+    """Raises SettingsError for anything but a JSON object."""
+    try:
+        config = json.loads(text)
+    except ValueError as exc:
+        raise SettingsError(f"SSM parameter {name} is not JSON: {exc}; run pulumi up again") from exc
+    if not isinstance(config, dict):
+        raise SettingsError(f"SSM parameter {name} is no JSON object; run pulumi up again")
+    return config
