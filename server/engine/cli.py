@@ -1,0 +1,96 @@
+"""The command line of the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from contextlib import suppress
+
+import click
+import uvicorn
+import uvloop
+
+from server.engine import api, weights
+from server.engine.config import MODEL_ID, Limits
+from server.engine.engine import Engine
+from server.engine.errors import EngineError
+
+# A node has handed its streams over before it ends the engine; what is left then is cut at once.
+_STOP_GRACE_SECONDS = 1
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 1024
+
+_EXAMPLE = """\b
+Example:
+  python -m server.engine --port 8000
+  curl -N 127.0.0.1:8000/v1/completions -d '{"prompt": "A notice is", "stream": true}'
+"""
+
+
+@click.command(epilog=_EXAMPLE, context_settings={"show_default": True})
+@click.option("--host", default="127.0.0.1", help="Address to bind.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--max-sequences", default=Limits.max_sequences, help="Sequences in one step.")
+@click.option("--max-batch-tokens", default=Limits.max_batch_tokens, help="Tokens in one step.")
+@click.option("--pages", default=Limits.pages, help="Pages of 32 tokens in the KV cache.")
+def engine(host: str, port: int, max_sequences: int, max_batch_tokens: int, pages: int) -> None:
+    """Serve the embedded model over the OpenAI API until told to stop.
+
+    The first line on stdout is JSON with the port that was bound.
+    """
+    try:
+        uvloop.run(serve(host, port, Limits(max_sequences, max_batch_tokens, pages)))
+    except EngineError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def serve(host: str, port: int, limits: Limits) -> None:
+    trained = weights.load()
+    running = Engine(trained, limits)
+    with bind(host, port) as listener:
+        config = uvicorn.Config(
+            api.build(running, fingerprint=trained.fingerprint),
+            http="httptools",
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_STOP_GRACE_SECONDS,
+        )
+        _announce(listener)
+        await _run(uvicorn.Server(config), running, listener)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as exc:
+        raise EngineError(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another address or stop what holds it"
+        ) from exc
+
+
+def _announce(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    line = {"event": "engine.started", "ts": time.time(), "host": host, "port": port, "model": MODEL_ID}
+    click.echo(json.dumps(line))
+
+
+async def _run(server: uvicorn.Server, running: Engine, listener: socket.socket) -> None:
+    """Serve until a signal, or until the engine's own task fails: then so does this."""
+    stepping = asyncio.create_task(running.run())
+    stepping.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        stepping.cancel()
+        with suppress(asyncio.CancelledError):
+            await stepping
