@@ -37,9 +37,8 @@ class Drain:
     """The one drain of this process, whatever asked for it.
 
     The first notice starts it; a later one may only bring the deadline forward. `clock` gives unix
-    seconds, `call_later` schedules on the event loop, `changed` is told when draining begins (True) and
-    when it is cancelled (False). `handover` is set while what still
-    runs must end itself so that it is resumed elsewhere, `emptied` when the node may go.
+    seconds, `call_later` schedules on the event loop, `entered` is told each new phase. `handover` is set
+    while what still runs must end itself, so that it is resumed elsewhere.
     """
 
     def __init__(
@@ -48,12 +47,12 @@ class Drain:
         clock: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], Timer],
         log: EventLog,
-        changed: Callable[[bool], None] = lambda draining: None,
+        entered: Callable[[Phase], None],
     ) -> None:
         self._clock = clock
         self._call_later = call_later
         self._log = log
-        self._changed = changed
+        self._entered = entered
         self._timer: Timer | None = None
         self._binding = False
         self._refused = False
@@ -64,7 +63,6 @@ class Drain:
         self.deadline: float | None = None
         self.running = 0
         self.handover = asyncio.Event()
-        self.emptied = asyncio.Event()
 
     @property
     def draining(self) -> bool:
@@ -84,8 +82,7 @@ class Drain:
         self.deadline = deadline
         if self.started_at is None:
             self.started_at, self.reason, self.source = self._clock(), reason, source
-            self.phase = "accepting"
-            self._changed(True)
+            self._set("accepting")
         self._log.info("drain.started", reason=reason, deadline=deadline, source=source)
         self._advance()
         return True
@@ -95,13 +92,11 @@ class Drain:
         if not self.draining or self._binding:
             return False
         self._stop_timer()
-        self.phase = "serving"
         self.reason = self.source = self.started_at = self.deadline = None
         self._refused = False
         self.handover.clear()
-        self.emptied.clear()
         self._log.info("drain.cancelled")
-        self._changed(False)
+        self._set("serving")
         return True
 
     def enter(self) -> None:
@@ -145,13 +140,15 @@ class Drain:
         return self.started_at + share * max(0.0, self.deadline - self.started_at)
 
     def _enter(self, phase: Phase) -> None:
-        self.phase = phase
         if phase == "handing_over":
             self.handover.set()
-        if phase == "empty":
-            self.emptied.set()
         self._log.info(f"drain.{phase}", in_flight=self.running)
+        self._set(phase)
         self._settle()
+
+    def _set(self, phase: Phase) -> None:
+        self.phase = phase
+        self._entered(phase)
 
     def _settle(self) -> None:
         """Refusing with nothing left to do is empty, however much time is left."""

@@ -42,7 +42,10 @@ class Settings(BaseModel):
         default=600.0, description="How long the engine may take to answer its first token."
     )
     engine_probe_seconds: Seconds = Field(
-        default=5.0, description="Interval between probes of a ready engine."
+        default=5.0, description="Interval between one-token probes of a ready engine."
+    )
+    engine_probe_timeout_seconds: Seconds = Field(
+        default=30.0, description="How long a probe may take; a busy engine queues it behind its work."
     )
     nodes: str | None = Field(
         default=None,

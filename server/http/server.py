@@ -67,12 +67,10 @@ class HttpServer:
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
-    async def cut(self) -> None:
-        """Cut every connection at once; what runs on it is cancelled. New ones are still accepted."""
-        tasks = [connection.abort() for connection in list(self._shared.connections)]
-        unwinding = [task for task in tasks if task is not None]
-        if unwinding:
-            await asyncio.wait(unwinding, timeout=_UNWIND_S)
+    def cut(self) -> None:
+        """Cut every connection now; what runs on it is cancelled. New ones are still accepted."""
+        for connection in list(self._shared.connections):
+            connection.abort()
 
     async def aclose(self, grace_s: float) -> None:
         """Stop accepting, let requests under way finish for `grace_s` seconds, then cut what is left."""
@@ -82,7 +80,10 @@ class HttpServer:
         for connection in list(self._shared.connections):
             connection.close_if_idle()
         await self._emptied(grace_s)
-        await self.cut()
+        tasks = [connection.abort() for connection in list(self._shared.connections)]
+        unwinding = [task for task in tasks if task is not None]
+        if unwinding:
+            await asyncio.wait(unwinding, timeout=_UNWIND_S)
         await self._emptied(_UNWIND_S)
 
     async def _emptied(self, timeout_s: float) -> None:

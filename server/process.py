@@ -1,0 +1,242 @@
+"""One server process, put together: ports, engine, notices, drain, and an end."""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from typing import Any
+
+import aiohttp
+import structlog
+import uvicorn
+
+from server.admin import Admin
+from server.app import build_app
+from server.drain import Drain, Phase
+from server.engine_watch import EngineFailed, EngineProbe, start_engine, stop_engine
+from server.errors import SettingsError
+from server.http.client import UpstreamPool
+from server.http.server import HttpServer
+from server.imds import Identity, ImdsClient, ImdsUnavailable, ImdsWatcher, Notice
+from server.readiness import Readiness
+from server.settings import Settings
+from server.telemetry import Telemetry, open_log
+
+Log = structlog.typing.FilteringBoundLogger
+
+_CONDITIONS = {"gateway": ("nodes",), "model": ("engine",)}
+_BACKLOG = 128
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT (0) or until the engine fails (1). Raises SettingsError."""
+    async with aiohttp.ClientSession() as session:
+        imds = _imds(settings, session)
+        identity = await _identify(imds, settings)
+        log = open_log(role=settings.role, instance_id=identity.instance_id)
+        return await ServerProcess(settings, identity, imds, log).run()
+
+
+class ServerProcess:
+    """The parts of a process, and how they hear of one another."""
+
+    def __init__(self, settings: Settings, identity: Identity, imds: ImdsClient | None, log: Log) -> None:
+        self._settings = settings
+        self._imds = imds
+        self._log = log
+        self._telemetry = Telemetry(log)
+        self._readiness = Readiness(_CONDITIONS[settings.role], self._ready_changed)
+        call_later = asyncio.get_running_loop().call_later
+        self._drain = Drain(clock=time.time, call_later=call_later, log=log, entered=self._entered)
+        self._app = build_app(settings, self._drain, self._telemetry, self._readiness)
+        self._http = HttpServer(
+            self._app.handle, max_body_bytes=settings.max_body_bytes, failed=self._telemetry.failed
+        )
+        self._admin = Admin(
+            instance_id=identity.instance_id,
+            role=settings.role,
+            drain=self._drain,
+            readiness=self._readiness,
+            telemetry=self._telemetry,
+            clock=time.time,
+            started_at=time.time(),
+        )
+        self._engine: asyncio.subprocess.Process | None = None
+        self._telemetry.watch("goldenfleet_in_flight", "Requests under way.", lambda: self._drain.running)
+
+    async def run(self) -> int:
+        """See the function of this name."""
+        async with AsyncExitStack() as stack:
+            # Left in reverse: requests end before the engine that serves them does.
+            stack.push_async_callback(self._stop_engine)
+            await stack.enter_async_context(self._app)
+            port = await self._listen()
+            stack.push_async_callback(self._http.aclose, self._settings.shutdown_grace_seconds)
+            admin_port = await stack.enter_async_context(_admin_server(self._admin, self._settings))
+            self._log.info("server.started", address=self._settings.address, port=port, admin_port=admin_port)
+            return await self._live()
+
+    async def _live(self) -> int:
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        async with aclosing(UpstreamPool()) as pool:
+            await self._start_engine()
+            tasks = [asyncio.create_task(work) for work in self._works(pool)]
+            try:
+                return await self._until(stopped, tasks)
+            finally:
+                await _cancel(tasks)
+
+    async def _until(self, stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:
+        """The work never ends by itself: a task that is done has failed."""
+        waiting = asyncio.create_task(stopped.wait())
+        try:
+            done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            if stopped.is_set():
+                self._stop()
+                return 0
+            for task in done:
+                task.result()
+        except EngineFailed as exc:
+            self._log.error("engine.failed", problem=str(exc))
+        finally:
+            await _cancel([waiting])
+        return 1
+
+    def _works(self, pool: UpstreamPool) -> Iterator[Coroutine[None, None, None]]:
+        settings = self._settings
+        if settings.role == "model":
+            yield EngineProbe(
+                settings.engine_base,
+                pool,
+                self._readiness,
+                log=self._log,
+                interval_s=settings.engine_probe_seconds,
+                timeout_s=settings.engine_probe_timeout_seconds,
+                start_s=settings.engine_start_seconds,
+                clock=time.monotonic,
+            ).run()
+        if self._engine is not None:
+            yield _outlive(self._engine)
+        if self._imds is not None:
+            yield ImdsWatcher(
+                self._imds,
+                self._act,
+                log=self._log,
+                clock=time.time,
+                poll_s=settings.imds_poll_seconds,
+                lead_s=settings.lifecycle_drain_seconds,
+            ).run()
+
+    def _act(self, notice: Notice) -> None:
+        self._telemetry.notices.labels(kind=notice.kind).inc()
+        if notice.drains:
+            deadline = notice.deadline or time.time() + self._settings.lifecycle_drain_seconds
+            self._drain.start(notice.kind, deadline, notice.source)
+
+    def _stop(self) -> None:
+        """What streams gets the grace to hand itself over."""
+        self._log.info("server.stopping", in_flight=self._drain.running)
+        self._drain.start("stopped", time.time() + self._settings.shutdown_grace_seconds, "signal")
+
+    async def _listen(self) -> int:
+        try:
+            return await self._http.listen(self._settings.address, self._settings.port)
+        except OSError as exc:
+            raise _taken("port", self._settings.address, self._settings.port, exc) from exc
+
+    async def _start_engine(self) -> None:
+        if self._settings.role == "model" and self._settings.engine == "embedded":
+            self._engine = await start_engine(self._settings)
+
+    async def _stop_engine(self) -> None:
+        if self._engine is not None:
+            await stop_engine(self._engine, self._settings.shutdown_grace_seconds)
+
+    def _ready_changed(self, ready: bool) -> None:
+        self._log.info("server.ready" if ready else "server.unready", missing=self._readiness.missing)
+
+    def _entered(self, phase: Phase) -> None:
+        self._http.closing = phase != "serving"
+        if phase == "empty" and self._drain.running:
+            # Neither finished nor handed over in time: cut, it resumes elsewhere while there is time for it.
+            self._http.cut()
+
+
+async def _outlive(engine: asyncio.subprocess.Process) -> None:
+    code = await engine.wait()
+    raise EngineFailed(f"the engine ended with exit code {code}")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)
+
+
+def _imds(settings: Settings, session: aiohttp.ClientSession) -> ImdsClient | None:
+    if settings.imds_endpoint in (None, "off"):
+        return None
+    return ImdsClient(session, settings.imds_endpoint, clock=time.monotonic)
+
+
+async def _identify(imds: ImdsClient | None, settings: Settings) -> Identity:
+    """Off EC2 a process is known by its address."""
+    if imds is None:
+        return Identity(settings.address, settings.address)
+    try:
+        return await imds.identity()
+    except ImdsUnavailable:
+        return Identity(settings.address, settings.address)
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's own business, not the admin port's."""
+        yield
+
+
+@asynccontextmanager
+async def _admin_server(admin: Admin, settings: Settings) -> AsyncIterator[int]:
+    """Serves the admin port; gives the port that was bound."""
+    with socket.socket() as listener:
+        _bind(listener, settings)
+        config = uvicorn.Config(
+            admin.app(),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+        )
+        server = _Uvicorn(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = server.force_exit = True
+            await serving
+
+
+def _bind(listener: socket.socket, settings: Settings) -> None:
+    """Bound and listening before uvicorn has it: uvicorn would end the process over a taken port."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.address, settings.admin_port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        raise _taken("admin_port", settings.address, settings.admin_port, exc) from exc
+    listener.setblocking(False)
+
+
+def _taken(setting: str, address: str, port: int, exc: OSError) -> SettingsError:
+    return SettingsError(
+        f"setting {setting}: cannot listen on {address}:{port}: {exc.strerror}; is it in use?"
+    )
