@@ -1,0 +1,152 @@
+"""Whether, when and how often to try again: pure decisions about one failure, and the shared budget."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from .types import RetryPolicy
+
+RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
+
+# A stream that ends with one of these is another node's to finish; anything else is the request's own fault.
+_SERVER_SIDE_TYPES = frozenset(
+    {
+        "server_error",
+        "api_error",
+        "service_unavailable_error",
+        "overloaded_error",
+        "internal_error",
+        "timeout",
+    }
+)
+_FINAL_CODES = frozenset({"resume_unsupported"})
+
+# Nobody who was told the same moment should come back in the same moment.
+_RETRY_AFTER_SPREAD = 0.25
+
+FailureKind = Literal["unreachable", "timeout", "lost", "cut", "status", "event", "junk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one attempt did not finish. `unreachable`: nothing was sent; `lost`: no answer began; `cut`: it
+    began and broke off. `others_left`: another address of the service is yet untried."""
+
+    kind: FailureKind
+    detail: str
+    retryable: bool = True
+    status: int | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+    others_left: bool = False
+    cause: Exception | None = None
+
+
+class RetryBudget:
+    """At most `ratio` of the requests of the last `window_s` seconds may be retries, but always `minimum`.
+
+    One budget is shared by all calls of a client, so that clients do not multiply the load of a service
+    that is down. Going on with a cut stream repeats no work and is not charged.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, ratio: float = 0.2, minimum: int = 3, window_s: float = 10.0
+    ) -> None:
+        self._clock = clock
+        self._ratio = ratio
+        self._minimum = minimum
+        self._window_s = window_s
+        self._lock = threading.Lock()
+        self._requests: deque[float] = deque()
+        self._retries: deque[float] = deque()
+
+    def count_request(self) -> None:
+        with self._lock:
+            self._requests.append(self._clock())
+
+    def withdraw(self) -> bool:
+        """Take one retry; False when none is left."""
+        with self._lock:
+            now = self._clock()
+            for moments in (self._requests, self._retries):
+                while moments and moments[0] <= now - self._window_s:
+                    moments.popleft()
+            if len(self._retries) >= max(self._minimum, int(self._ratio * len(self._requests))):
+                return False
+            self._retries.append(now)
+            return True
+
+
+def backoff_s(policy: RetryPolicy, failures: int, random: float) -> float:
+    """Full jitter: anywhere between nothing and the doubled base. `failures` counts from 1."""
+    return random * min(policy.cap_s, policy.base_s * 2.0 ** (failures - 1))
+
+
+def wait_s(policy: RetryPolicy, failure: Failure, failures: int, random: float) -> float:
+    """Never earlier than the server asked for."""
+    if failure.retry_after_s is None:
+        return backoff_s(policy, failures, random)
+    return failure.retry_after_s * (1.0 + _RETRY_AFTER_SPREAD * random)
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds asked for by `retry-after-ms` or `retry-after` (a number or an HTTP date)."""
+    millis = _number(headers.get("retry-after-ms"))
+    if millis is not None:
+        return millis / 1000.0
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0.0 <= number < float("inf") else None
+
+
+def refusal(status: int, headers: Mapping[str, str], envelope: object, now: datetime) -> Failure:
+    """A response that is not 200, by what it says of itself."""
+    message, code, _ = _said(envelope)
+    asked = headers.get("x-should-retry", "").lower()
+    retryable = asked == "true" or (asked != "false" and status in RETRYABLE_STATUS)
+    detail = f"HTTP {status}: {message or 'no explanation'}"
+    return Failure("status", detail, retryable, status, code, retry_after_s(headers, now))
+
+
+def error_event(envelope: object) -> Failure:
+    """An error inside a stream: a server's trouble is a cut, a request's fault is final."""
+    message, code, kind = _said(envelope)
+    number = _number(code)
+    server_side = (
+        kind in _SERVER_SIDE_TYPES or code == "node_draining" or (number is not None and number >= 500)
+    )
+    retryable = server_side and code not in _FINAL_CODES
+    return Failure("event", f"error event {code or kind or '?'}: {message or '-'}", retryable, None, code)
+
+
+def _said(envelope: object) -> tuple[str, str | None, str | None]:
+    """Message, code and type out of OpenAI's envelope or TGI's."""
+    if not isinstance(envelope, Mapping):
+        return "", None, None
+    error = envelope.get("error")
+    if isinstance(error, Mapping):
+        return str(error.get("message") or ""), _optional(error.get("code")), _optional(error.get("type"))
+    return str(error or ""), None, _optional(envelope.get("error_type"))
+
+
+def _optional(value: object) -> str | None:
+    return None if value is None else str(value)

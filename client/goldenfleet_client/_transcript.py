@@ -1,0 +1,143 @@
+"""What a stream has said so far, over all its attempts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from ._calls import Request, continuation_from_ids, continuation_from_text, has_text_prompt, not_continuable
+from ._retry import Failure, error_event
+from .types import Usage
+
+
+class Transcript:
+    """Collects events; knows whether the stream is finished and how it can go on if it was cut."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._texts: list[str] = []
+        self._ids: list[int] = []
+        self._prompt_ids: list[int] | None = _listed_prompt(request)
+        self._all_text_has_ids = True
+        self._pieces = 0
+        self._carried = 0
+        self._usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.exact = True
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens received; without ids a lower bound, for each piece holds at least one."""
+        return len(self._ids) if self._all_text_has_ids else max(len(self._ids), self._pieces)
+
+    @property
+    def left(self) -> int:
+        allowed = (self._request.body or {}).get("max_tokens")
+        return (allowed if isinstance(allowed, int) else 0) - self.tokens
+
+    def begin_attempt(self) -> None:
+        """Usage of a continuation counts what it was given as prompt: remember how much that was."""
+        self._carried = self.tokens
+        self._usage = None
+
+    def take(self, data: str) -> str | Failure:
+        """One event's data (not `[DONE]`): the text it adds, or why the stream cannot be read on."""
+        try:
+            event = json.loads(data)
+        except ValueError as exc:
+            return Failure("junk", "an event that is not JSON", cause=exc)
+        if not isinstance(event, dict):
+            return Failure("junk", "an event that is no object")
+        if event.get("error"):
+            return error_event(event)
+        self._take_usage(event.get("usage"))
+        self._take_prompt_ids(event)
+        choices = event.get("choices")
+        return self._take_choice(choices[0]) if isinstance(choices, list) and choices else ""
+
+    def _take_choice(self, choice: object) -> str | Failure:
+        if not isinstance(choice, dict):
+            return Failure("junk", "a choice that is no object")
+        self._take_prompt_ids(choice)
+        text, ids = _text_of(choice), choice.get("token_ids")
+        if _whole_numbers(ids) and ids:
+            self._ids += ids
+        elif text:
+            self._all_text_has_ids = False
+        if text:
+            self._texts.append(text)
+            self._pieces += 1
+        if choice.get("finish_reason"):
+            self.finish_reason = str(choice["finish_reason"])
+        return text
+
+    def _take_prompt_ids(self, holder: Mapping[str, object]) -> None:
+        ids = holder.get("prompt_token_ids")
+        if self._prompt_ids is None and _whole_numbers(ids):
+            self._prompt_ids = list(ids)
+
+    def _take_usage(self, usage: object) -> None:
+        if not isinstance(usage, dict):
+            return
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if isinstance(prompt, int) and isinstance(completion, int):
+            self._usage = Usage(prompt - self._carried, completion + self._carried)
+
+    @property
+    def usage(self) -> Usage | None:
+        """As counted by the service, summed over the attempts; by token ids where its count got lost."""
+        if self._usage is None and self._prompt_ids is not None and self._by_ids and self._ids:
+            return Usage(len(self._prompt_ids), len(self._ids))
+        return self._usage
+
+    def end_if_full(self) -> None:
+        """A stream that was cut after its last allowed token has nothing left to continue."""
+        if self.finish_reason is None and self.tokens and self.left <= 0:
+            self.finish_reason = "length"
+
+    def why_not_continuable(self) -> str | None:
+        field = not_continuable(self._request)
+        if field is not None:
+            return f"{field} may not mean the same in a continuation"
+        if not self._by_ids and not has_text_prompt(self._request):
+            return "the service gave no token ids and the prompt is not text"
+        return None
+
+    @property
+    def _by_ids(self) -> bool:
+        return self.exact and self._prompt_ids is not None and self._all_text_has_ids
+
+    def give_up_ids(self) -> bool:
+        """Go on from text from here; False when that is so already or cannot be."""
+        possible = self._by_ids and has_text_prompt(self._request) and self.tokens > 0
+        self.exact = self.exact and not possible
+        return possible
+
+    def continuation(self) -> Request:
+        """The request that makes the rest of this stream; the original one while nothing has arrived."""
+        if not self.tokens:
+            return self._request
+        if self._by_ids:
+            return continuation_from_ids(self._request, self._prompt_ids or [], self._ids, self.left)
+        self.exact = False
+        return continuation_from_text(self._request, self.text, self.left)
+
+
+def _listed_prompt(request: Request) -> list[int] | None:
+    prompt = (request.body or {}).get("prompt")
+    return prompt if isinstance(prompt, list) else None
+
+
+def _whole_numbers(ids: object) -> TypeGuard[list[int]]:
+    return isinstance(ids, list) and all(type(token) is int for token in ids)
+
+
+def _text_of(choice: Mapping[str, object]) -> str:
+    delta = choice.get("delta")
+    text = delta.get("content") if isinstance(delta, Mapping) else choice.get("text")
+    return text if isinstance(text, str) else ""
