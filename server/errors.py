@@ -4,28 +4,21 @@
     ├── SettingsError            settings, user data or tier config that cannot work: nothing starts
     ├── RequestRefused           an answer to the client: status, type and code in the wire's envelope
     │   ├── BadRequest           400
-    │   │   ├── BadFraming       400  and the connection is closed
-    │   │   └── ResumeUnsupported  in a stream: it was cut and cannot be continued faithfully
     │   ├── NotFound             404
     │   ├── MethodNotAllowed     405
-    │   ├── HeadersTooSlow       408
-    │   ├── BodyTooLarge         413
-    │   ├── HeadersTooLarge      431
-    │   ├── UpstreamRefused      4xx  the engine's own validation, passed on
-    │   ├── UpstreamsFailed      502  every attempt that was allowed has failed
+    │   ├── RequestTooLarge      413
+    │   ├── EngineRefused        4xx  the engine's own validation, passed on
+    │   ├── ResumeUnsupported    in a stream: it was cut and cannot be continued faithfully
+    │   ├── NodesFailed          502, 503  every attempt that was allowed has failed
     │   ├── NodeDraining         503  ask another node
-    │   ├── NotReady             503  no node is ready
+    │   ├── NoNodeReady          503  no node is ready
     │   └── DeadlineExceeded     504
-    ├── UpstreamError            one exchange with an upstream failed
-    │   ├── ConnectFailed        nothing was sent: always safe to send elsewhere
-    │   ├── ResponseLost         cut before the response head
-    │   ├── BodyCut              cut inside the response body
-    │   ├── UpstreamTimeout      silent for too long
-    │   └── UpstreamMalformed    not HTTP, or not the engine's wire format
-    ├── ClientGone               the client's connection is closed: there is nobody to answer
-    ├── EventTooLarge            one server-sent event exceeds its bound
+    ├── AttemptFailed            one node failed a request; another may be asked
+    ├── WireError                an upstream's answer is not the engine's wire format
+    │   └── EventTooLarge        one server-sent event exceeds its bound
     └── DiscoveryFailed          the node set could not be read; the last good one stays
 
+What a connection can do is in server/http/errors.py.
 Engines' and libraries' exceptions are translated into these where they enter.
 """
 # The names say what happened; an Error suffix on each would say nothing more.
@@ -34,6 +27,8 @@ Engines' and libraries' exceptions are translated into these where they enter.
 import json
 from collections.abc import Iterable
 from typing import Literal
+
+from server.retry import Failure
 
 Wire = Literal["openai", "tgi"]
 HeaderList = list[tuple[bytes, bytes]]
@@ -78,19 +73,6 @@ class BadRequest(RequestRefused):
     tgi_type = "validation"
 
 
-class BadFraming(BadRequest):
-    code = "bad_framing"
-    closes = True
-
-
-class ResumeUnsupported(BadRequest):
-    """Raised in the middle of a stream; `status` is only what the error would have been."""
-
-    type = "server_error"
-    code = "resume_unsupported"
-    tgi_type = "incomplete_generation"
-
-
 class NotFound(RequestRefused):
     status = 404
     type = "invalid_request_error"
@@ -109,15 +91,7 @@ class MethodNotAllowed(RequestRefused):
         self.allow = allow
 
 
-class HeadersTooSlow(RequestRefused):
-    status = 408
-    type = "invalid_request_error"
-    code = "headers_too_slow"
-    tgi_type = "validation"
-    closes = True
-
-
-class BodyTooLarge(RequestRefused):
+class RequestTooLarge(RequestRefused):
     status = 413
     type = "invalid_request_error"
     code = "body_too_large"
@@ -125,15 +99,7 @@ class BodyTooLarge(RequestRefused):
     closes = True
 
 
-class HeadersTooLarge(RequestRefused):
-    status = 431
-    type = "invalid_request_error"
-    code = "headers_too_large"
-    tgi_type = "validation"
-    closes = True
-
-
-class UpstreamRefused(RequestRefused):
+class EngineRefused(RequestRefused):
     """The engine refused the request itself: another node would say the same."""
 
     tgi_type = "validation"
@@ -153,9 +119,21 @@ class UpstreamRefused(RequestRefused):
         self.type = type
 
 
-class UpstreamsFailed(RequestRefused):
+class ResumeUnsupported(RequestRefused):
+    """Raised in the middle of a stream, so `status` is never sent."""
+
     status = 502
-    code = "upstreams_failed"
+    code = "resume_unsupported"
+    tgi_type = "incomplete_generation"
+
+
+class NodesFailed(RequestRefused):
+    code = "nodes_failed"
+
+    def __init__(self, message: str, *, status: int = 502) -> None:
+        # The attempts that are worth making were made here: a client's own would only add load.
+        super().__init__(message, should_retry=False)
+        self.status = status
 
 
 class NodeDraining(RequestRefused):
@@ -168,7 +146,7 @@ class NodeDraining(RequestRefused):
         super().__init__(message, retry_after_ms=250, should_retry=True)
 
 
-class NotReady(RequestRefused):
+class NoNodeReady(RequestRefused):
     status = 503
     code = "no_node_ready"
     tgi_type = "overloaded"
@@ -179,35 +157,19 @@ class DeadlineExceeded(RequestRefused):
     code = "deadline_exceeded"
 
 
-class UpstreamError(ServerError):
-    """One exchange with an upstream failed."""
+class AttemptFailed(ServerError):
+    """One node failed a request. The message is for people, and is never sent to a client."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
-class ConnectFailed(UpstreamError):
-    """No connection, so nothing was sent."""
+class WireError(ServerError):
+    """An upstream's answer is not the engine's wire format."""
 
 
-class ResponseLost(UpstreamError):
-    """The upstream closed or reset before it sent a response head."""
-
-
-class BodyCut(UpstreamError):
-    """The upstream closed or reset inside the response body."""
-
-
-class UpstreamTimeout(UpstreamError):
-    """The upstream was silent for longer than allowed."""
-
-
-class UpstreamMalformed(UpstreamError):
-    """The upstream's answer is not HTTP or not the engine's wire format."""
-
-
-class ClientGone(ServerError):
-    """The client's connection is closed."""
-
-
-class EventTooLarge(ServerError):
+class EventTooLarge(WireError):
     """A server-sent event exceeds the bound on one event."""
 
 
@@ -248,4 +210,4 @@ def _refusal_headers(error: RequestRefused) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _dump(body: object) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(body, separators=(",", ":")).encode()

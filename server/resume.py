@@ -1,0 +1,315 @@
+"""A generation that was cut on one node, continued on another so that the client sees one stream.
+
+A Record keeps what the client asked and has been sent. After a cut, `next_leg` says what to ask another
+node for: the same request again while nothing was sent, the exact token ids where the engine gave them,
+else the text so far. A Leg then turns that node's chunks into those of the stream that was begun. All of it
+is pure; where a continuation cannot be faithful it raises ResumeUnsupported, and never guesses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.errors import ResumeUnsupported
+from server.wire.jsonbody import Json
+from server.wire.openai import CHUNK_OBJECTS, Delta, Generation, Kind, read_chunk, strip_ids
+
+# What a chunk's head says of the whole stream, and so must not change in the middle of it.
+_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
+
+# Fields of a chat request that shape its prompt or its output's format: the prompt's token ids already hold
+# the first, and a request that uses the second is refused or continued as chat. All else is sampling.
+_CHAT_ONLY = frozenset(
+    {
+        "add_generation_prompt",
+        "add_special_tokens",
+        "audio",
+        "chat_template",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "documents",
+        "function_call",
+        "functions",
+        "include_reasoning",
+        "logprobs",
+        "max_completion_tokens",
+        "messages",
+        "metadata",
+        "mm_processor_kwargs",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "reasoning_effort",
+        "response_format",
+        "store",
+        "tool_choice",
+        "tool_prompt",
+        "tools",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
+# A grammar's state after what was sent is known only to the node that was lost.
+_FORMATS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
+
+
+@dataclass(slots=True)
+class Record:
+    """One generation: the request, and what has been sent of its answer.
+
+    `prompt_ids` and `ids` are exact from the last leg whose prompt the engine described; `count` is the
+    number of tokens sent in all.
+    """
+
+    generation: Generation
+    head: Json = field(default_factory=dict)
+    prompt_ids: list[int] | None = None
+    ids: list[int] = field(default_factory=list)
+    silent_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    count: int = 0
+    prompt_tokens: int | None = None
+    role_sent: bool = False
+    ids_lost: bool = False
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    finished: int = 0
+    usage: Json | None = None
+    opaque: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Every choice has its finish reason; only usage and [DONE] may be missing."""
+        return self.finished >= self.generation.choices
+
+    @property
+    def started(self) -> bool:
+        """Whether content was sent: from here on only a resume is possible."""
+        return bool(self.text or self.count or self.finished or self.opaque)
+
+    def add(self, delta: Delta) -> None:
+        self.text += delta.text
+        self.opaque = self.opaque or delta.opaque
+        if delta.token_ids is not None:
+            self._add_ids(delta)
+        elif delta.text:
+            # Without ids a chunk is taken for one token, which is what engines send.
+            self.ids_lost = True
+            self.count += 1
+        if delta.finished:
+            self.finished += delta.finished
+            self.finish_reason = delta.finish_reason
+            self.stop_reason = delta.stop_reason
+
+    def _add_ids(self, delta: Delta) -> None:
+        assert delta.token_ids is not None
+        if delta.text or delta.finished:
+            sent = self.silent_ids + delta.token_ids
+            self.ids += sent
+            self.count += len(sent)
+            self.silent_ids = []
+            delta.token_ids = sent
+        else:
+            # Their text is held back by the engine: the next node makes these tokens again.
+            self.silent_ids += delta.token_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One node's part of a stream: what to ask it, and how to read what it says."""
+
+    kind: Kind
+    target: str
+    body: Json
+    resumed: bool = False
+    exact: bool = True
+
+
+def first_leg(generation: Generation) -> Leg:
+    return Leg(generation.kind, generation.target, generation.body)
+
+
+def next_leg(record: Record, context_tokens: int | None = None) -> Leg:
+    """What to ask the next node. `context_tokens` is the model's context length, where it is known.
+
+    Raises ResumeUnsupported.
+    """
+    generation = record.generation
+    record.silent_ids = []
+    if not record.started:
+        record.prompt_ids, record.usage = None, None
+        return first_leg(generation)
+    reason = unsupported(generation) or (record.opaque and f"`{record.opaque}` had been sent in part")
+    if reason:
+        raise ResumeUnsupported(
+            f"The node was lost, and the stream cannot be resumed: {reason}. Send it again."
+        )
+    left = _tokens_left(record)
+    if left is None and generation.kind == "chat" and record.prompt_ids is not None and context_tokens:
+        left = context_tokens - len(record.prompt_ids) - len(record.ids)
+    tools = generation.kind == "chat" and bool(generation.body.get("tools"))
+    unbounded = generation.kind == "chat" and left is None
+    if record.prompt_ids is None or record.ids_lost or tools or unbounded:
+        return _text_leg(record, left)
+    return _exact_leg(record, left)
+
+
+def finished_by_length(record: Record) -> bool:
+    """All tokens that were asked for were sent, and the node was lost before it could say so."""
+    left = _tokens_left(record)
+    return record.started and not record.complete and left is not None and left <= 0
+
+
+def unsupported(generation: Generation) -> str | None:
+    """Why a generation that was asked for in this way cannot be continued, or None."""
+    body = generation.body
+    if generation.choices > 1 or (body.get("best_of") or 1) > 1:
+        return "it has more than one choice"
+    if body.get("logprobs") not in (None, False) or body.get("prompt_logprobs") is not None:
+        return "it asks for logprobs"
+    if body.get("echo") or body.get("suffix"):
+        return "it asks for echo or a suffix"
+    if any(body.get(name) for name in ("presence_penalty", "frequency_penalty", "min_tokens")):
+        # Both count tokens since the prompt, and a continuation's prompt holds what was sent.
+        return "it uses a penalty or a minimum that counts generated tokens"
+    if _has_format(body):
+        return "its output is held to a format"
+    return None
+
+
+def read(leg: Leg, chunk: Json, record: Record) -> Delta:
+    """What a chunk adds to the record. Raises WireError."""
+    delta = read_chunk(leg.kind, chunk)
+    if delta.prompt_token_ids is not None:
+        if record.prompt_tokens is None:
+            record.prompt_tokens = len(delta.prompt_token_ids)
+        if not (leg.resumed and leg.exact):
+            record.prompt_ids, record.ids, record.ids_lost = delta.prompt_token_ids, [], False
+    if not record.head:
+        record.head = {name: chunk[name] for name in _HEAD if name in chunk}
+    if delta.usage is not None:
+        record.usage = _total_usage(leg, delta.usage, record)
+    record.add(delta)
+    return delta
+
+
+def shape(leg: Leg, chunk: Json, delta: Delta, record: Record) -> Json | None:
+    """The chunk as the client's stream has it, or None when there is nothing for the client in it."""
+    generation = record.generation
+    if leg.resumed:
+        return _continued(delta, record)
+    if delta.role_only and record.role_sent:
+        return None
+    record.role_sent = record.role_sent or delta.role_only
+    if not chunk["choices"]:
+        return chunk | record.head if generation.wants_usage else None
+    if not generation.wants_ids:
+        strip_ids(chunk)
+    elif record.silent_ids and not delta.text:
+        return None
+    elif delta.token_ids and generation.choices == 1:
+        chunk["choices"][0]["token_ids"] = delta.token_ids
+    if not generation.wants_usage:
+        chunk.pop("usage", None)
+    chunk.update(record.head)
+    return chunk
+
+
+def closing_chunks(record: Record) -> list[Json]:
+    """What a stream still lacks of its end when the node was lost after the last token."""
+    chunks = []
+    if not record.complete:
+        record.finished, record.finish_reason = record.generation.choices, "length"
+        chunks.append(_chunk(record, Delta(finish_reason="length", finished=1)))
+    if record.usage is None and record.prompt_tokens is not None and not record.ids_lost:
+        record.usage = _usage(record.prompt_tokens, record.count)
+        if record.generation.wants_usage:
+            chunks.append(_chunk(record, None) | {"choices": [], "usage": record.usage})
+    return chunks
+
+
+def _has_format(body: Mapping[str, Any]) -> bool:
+    response_format = body.get("response_format")
+    formatted = isinstance(response_format, dict) and response_format.get("type") != "text"
+    return formatted or any(body.get(name) for name in _FORMATS)
+
+
+def _tokens_left(record: Record) -> int | None:
+    asked = record.generation.max_tokens
+    return None if asked is None else asked - record.count
+
+
+def _exact_leg(record: Record, left: int | None) -> Leg:
+    body = {name: value for name, value in record.generation.body.items() if name not in _CHAT_ONLY}
+    body["prompt"] = [*(record.prompt_ids or ()), *record.ids]
+    body.pop("max_tokens", None)
+    if left is not None:
+        body["max_tokens"] = left
+    return Leg("completions", "/v1/completions", body, resumed=True)
+
+
+def _text_leg(record: Record, left: int | None) -> Leg:
+    generation = record.generation
+    body = dict(generation.body)
+    if left is not None:
+        body["max_tokens"] = left
+        body.pop("max_completion_tokens", None)
+    if generation.kind == "chat":
+        body["messages"] = _continued_messages(body, record.text)
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    elif isinstance(body.get("prompt"), str):
+        body["prompt"] += record.text
+    else:
+        raise ResumeUnsupported("The node was lost, and the engine did not say which tokens it had sent.")
+    return Leg(generation.kind, generation.target, body, resumed=True, exact=False)
+
+
+def _continued_messages(body: Json, text: str) -> list[Json]:
+    messages: list[Json] = body["messages"]
+    if body.get("continue_final_message") and isinstance(messages[-1].get("content"), str):
+        return [*messages[:-1], messages[-1] | {"content": messages[-1]["content"] + text}]
+    return [*messages, {"role": "assistant", "content": text}]
+
+
+def _continued(delta: Delta, record: Record) -> Json | None:
+    if delta.usage is not None and not (delta.text or delta.finished):
+        if not record.generation.wants_usage:
+            return None
+        return _chunk(record, None) | {"choices": [], "usage": record.usage}
+    if not (delta.text or delta.finished):
+        return None
+    return _chunk(record, delta)
+
+
+def _chunk(record: Record, delta: Delta | None) -> Json:
+    generation = record.generation
+    chunk: Json = {"object": CHUNK_OBJECTS[generation.kind], **record.head, "choices": []}
+    if delta is None:
+        return chunk
+    choice: Json = {"index": 0, "logprobs": None, "finish_reason": delta.finish_reason}
+    if generation.kind == "chat":
+        choice["delta"] = {"content": delta.text} if delta.text else {}
+    else:
+        choice["text"] = delta.text
+    if delta.stop_reason is not None:
+        choice["stop_reason"] = delta.stop_reason
+    if generation.wants_ids:
+        choice["token_ids"] = delta.token_ids
+    chunk["choices"] = [choice]
+    return chunk
+
+
+def _total_usage(leg: Leg, usage: Json, record: Record) -> Json:
+    """A continuation's prompt holds what was sent before it: its total is right, the split is not."""
+    if not leg.resumed:
+        return usage
+    total = int(usage.get("total_tokens") or 0)
+    prompt = record.prompt_tokens
+    if prompt is None:
+        prompt = max(0, total - record.count)
+    return _usage(prompt, total - prompt)
+
+
+def _usage(prompt: int, completion: int) -> Json:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

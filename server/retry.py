@@ -1,0 +1,118 @@
+"""Whether a failed attempt is followed by another: pure decisions, and the budget that bounds them.
+
+A cut gives a request up to `max_attempts - 1` more attempts, counted anew at every cut that comes after
+progress, for a long stream may outlive several nodes. Attempts that answer a failure are also bounded by a
+budget, so that a sick fleet is not asked three times for everything. The first attempt after a node was
+lost or drained needs no budget: it replaces work which that node no longer does, so it adds no load, and
+the loss of one node of three cuts more than 20% of the requests in one moment.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+WINDOW_S = 10.0
+# A request that nodes do not survive must not take the whole fleet with it, token by token.
+MAX_TOTAL_ATTEMPTS = 12
+_BACKOFF_BASE_S = 0.05
+_BACKOFF_CAP_S = 2.0
+
+
+class Failure(StrEnum):
+    """What ended an attempt."""
+
+    CONNECT = "connect"
+    LOST = "lost"
+    CUT = "cut"
+    DRAINING = "draining"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    ERROR = "error"
+    MALFORMED = "malformed"
+
+
+class Action(StrEnum):
+    RETRY = "retry"
+    RESUME = "resume"
+    GIVE_UP = "give_up"
+
+
+# After these the node does none of the request's work any more.
+_NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING})
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`attempts` are those made since the request began or last progressed, the failed one included;
+    `total` are all of them.
+    """
+
+    failure: Failure
+    attempts: int
+    total: int
+    max_attempts: int
+    content_sent: bool
+    seconds_left: float
+
+
+def needs_budget(situation: Situation) -> bool:
+    return not (situation.failure in _NODE_GONE and situation.attempts == 1)
+
+
+def decide(situation: Situation, budget_allows: bool) -> Action:
+    """`budget_allows` counts only where `needs_budget`."""
+    if (
+        situation.total >= MAX_TOTAL_ATTEMPTS
+        or situation.attempts >= situation.max_attempts
+        or situation.seconds_left <= 0
+    ):
+        return Action.GIVE_UP
+    if needs_budget(situation) and not budget_allows:
+        return Action.GIVE_UP
+    return Action.RESUME if situation.content_sent else Action.RETRY
+
+
+class Budget:
+    """Retries as a share of the requests of the last WINDOW_S seconds, and of those still under way.
+
+    20% and a minimum of 3 are the defaults of Finagle and Envoy. `clock` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float], share: float, minimum: int) -> None:
+        self._clock = clock
+        self._share = share
+        self._minimum = minimum
+        self._requests: deque[float] = deque()
+        self._retries: deque[float] = deque()
+        self._under_way = 0
+
+    def begin(self) -> None:
+        """A request arrived."""
+        self._requests.append(self._clock())
+        self._under_way += 1
+
+    def end(self) -> None:
+        """A request is over, however it went."""
+        self._under_way -= 1
+
+    def allows(self) -> bool:
+        self._forget()
+        base = max(len(self._requests), self._under_way)
+        return len(self._retries) < max(self._minimum, int(self._share * base))
+
+    def spend(self) -> None:
+        """An attempt after the first is made; those that need no budget use it up all the same."""
+        self._retries.append(self._clock())
+
+    def _forget(self) -> None:
+        horizon = self._clock() - WINDOW_S
+        for times in (self._requests, self._retries):
+            while times and times[0] <= horizon:
+                times.popleft()
+
+
+def backoff_s(attempts: int, rng: Random) -> float:
+    """Full jitter, in seconds, for when only nodes that were tried already are left."""
+    return rng.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempts))

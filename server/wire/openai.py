@@ -1,0 +1,239 @@
+"""OpenAI's wire format: what a client asked, and what an engine's chunk carries.
+
+Only what the gateway acts on is checked here; the engine validates the rest. Token ids use vLLM's field
+names (`return_token_ids`, `token_ids`, `prompt_token_ids`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from server.errors import BadRequest, EngineRefused, WireError
+from server.wire.jsonbody import Json, dump, optional_bool, optional_int, parse_object, string_list
+
+Kind = Literal["chat", "completions"]
+
+TARGETS: dict[Kind, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+CHUNK_OBJECTS: dict[Kind, str] = {"chat": "chat.completion.chunk", "completions": "text_completion"}
+
+MAX_CHOICES = 16
+MAX_TOKENS = 1_000_000
+MAX_STOPS = 4
+# OpenAI's default for completions, sent explicitly: engines' own differ, and a resume must know it.
+DEFAULT_COMPLETION_TOKENS = 16
+# Model names that TGI's clients send for "whatever is served here".
+SERVED_MODEL_ALIASES = frozenset({"tgi", "dummy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation that a client asked for, validated; `body` is its JSON with a default made explicit."""
+
+    kind: Kind
+    body: Json
+    stream: bool
+    wants_ids: bool
+    wants_usage: bool
+    choices: int
+    max_tokens: int | None
+
+    @property
+    def target(self) -> str:
+        return TARGETS[self.kind]
+
+
+def read_generation(kind: Kind, raw: bytes) -> Generation:
+    """Raises BadRequest."""
+    return check_generation(kind, parse_object(raw))
+
+
+def check_generation(kind: Kind, body: Json) -> Generation:
+    """Raises BadRequest."""
+    stops = string_list(body, "stop", MAX_STOPS)
+    if any(len(stop) > 1000 for stop in stops):
+        raise BadRequest("A stop sequence may have at most 1000 characters.", param="stop")
+    if kind == "chat":
+        _refuse_remote_media(body)
+    n = optional_int(body, "n", 1, MAX_CHOICES) or 1
+    optional_int(body, "best_of", 1, MAX_CHOICES)
+    if kind == "completions" and body.get("max_tokens") is None:
+        body = body | {"max_tokens": DEFAULT_COMPLETION_TOKENS}
+    asked = [optional_int(body, name, 0, MAX_TOKENS) for name in ("max_completion_tokens", "max_tokens")]
+    return Generation(
+        kind=kind,
+        body=body,
+        stream=optional_bool(body, "stream"),
+        wants_ids=optional_bool(body, "return_token_ids"),
+        wants_usage=_wants_usage(body),
+        choices=n * _prompts(body.get("prompt")),
+        max_tokens=next((value for value in asked if value is not None), None),
+    )
+
+
+def upstream_unary(generation: Generation) -> bytes:
+    return dump(_served_here(generation.body))
+
+
+def upstream_stream(body: Mapping[str, Any]) -> bytes:
+    """A streaming request to the engine: with usage, and with token ids, so that it can be continued."""
+    options = body.get("stream_options")
+    return dump(
+        _served_here(body)
+        | {
+            "stream": True,
+            "return_token_ids": True,
+            "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True},
+        }
+    )
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one chunk adds. `opaque` names content that cannot be continued on another node."""
+
+    text: str = ""
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    finished: int = 0
+    usage: Json | None = None
+    opaque: str | None = None
+    role_only: bool = False
+
+
+def read_chunk(kind: Kind, chunk: Json) -> Delta:
+    """Raises WireError if the chunk is not what OpenAI's streams carry."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list):
+        raise WireError("a chunk of the engine's stream has no choices")
+    usage = chunk.get("usage")
+    delta = Delta(usage=usage if isinstance(usage, dict) else None)
+    delta.prompt_token_ids = _ids(chunk.get("prompt_token_ids"))
+    for choice in choices:
+        if not isinstance(choice, dict):
+            raise WireError("a choice in the engine's stream is not an object")
+        _read_choice(kind, choice, delta)
+    return delta
+
+
+@dataclass(frozen=True, slots=True)
+class EngineError:
+    """An error event in an engine's stream; `refusal` is set when it is about the request itself."""
+
+    code: str
+    refusal: EngineRefused | None
+
+
+def read_error(chunk: Json) -> EngineError | None:
+    error = chunk.get("error")
+    if error is None:
+        return None
+    fields = error if isinstance(error, dict) else {}
+    code = fields.get("code")
+    refused = _is_validation(fields.get("type"), code)
+    status = code if isinstance(code, int) else 400
+    return EngineError(str(code), engine_refusal(status, fields) if refused else None)
+
+
+def read_refusal(status: int, raw: bytes) -> EngineRefused:
+    """The engine's 4xx as it is passed on; what is not an OpenAI envelope is not relayed."""
+    try:
+        error = parse_object(raw).get("error")
+    except BadRequest:
+        error = None
+    return engine_refusal(status, error if isinstance(error, dict) else {})
+
+
+def engine_refusal(status: int, error: Mapping[str, Any]) -> EngineRefused:
+    message, kind, code, param = (error.get(key) for key in ("message", "type", "code", "param"))
+    return EngineRefused(
+        message if isinstance(message, str) else "The engine refused the request.",
+        status=status,
+        type=kind if isinstance(kind, str) else "invalid_request_error",
+        code=code if isinstance(code, str) else "invalid_request",
+        param=param if isinstance(param, str) else None,
+    )
+
+
+def strip_ids(chunk: Json) -> None:
+    chunk.pop("prompt_token_ids", None)
+    for choice in chunk["choices"]:
+        choice.pop("token_ids", None)
+        choice.pop("prompt_token_ids", None)
+
+
+def _served_here(body: Mapping[str, Any]) -> Json:
+    if body.get("model") in SERVED_MODEL_ALIASES:
+        return {name: value for name, value in body.items() if name != "model"}
+    return dict(body)
+
+
+def _wants_usage(body: Json) -> bool:
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest("`stream_options` must be an object.", param="stream_options")
+    return optional_bool(options or {}, "include_usage")
+
+
+def _prompts(prompt: object) -> int:
+    """How many prompts a completion request holds: a list of strings or of token lists is a batch."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        return len(prompt)
+    return 1
+
+
+def _refuse_remote_media(body: Json) -> None:
+    """An engine would fetch the address, from inside the network."""
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else []:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else []:
+            if isinstance(part, dict) and any(_is_remote(value) for value in part.values()):
+                raise BadRequest("Media must be sent inline as a data: URL.", param="messages")
+
+
+def _is_remote(value: object) -> bool:
+    if not isinstance(value, dict) or "url" not in value:
+        return False
+    url = value["url"]
+    return not (isinstance(url, str) and url.startswith("data:"))
+
+
+def _read_choice(kind: Kind, choice: Json, delta: Delta) -> None:
+    delta.prompt_token_ids = delta.prompt_token_ids or _ids(choice.get("prompt_token_ids"))
+    ids = _ids(choice.get("token_ids"))
+    if ids is not None:
+        delta.token_ids = (delta.token_ids or []) + ids
+    if choice.get("finish_reason") is not None:
+        delta.finish_reason = str(choice["finish_reason"])
+        delta.stop_reason = choice.get("stop_reason")
+        delta.finished += 1
+    if kind == "completions":
+        delta.text += _text(choice.get("text"))
+        return
+    message = choice.get("delta")
+    if not isinstance(message, dict):
+        raise WireError("a chat chunk of the engine's stream has no delta")
+    delta.text += _text(message.get("content"))
+    others = [name for name, value in message.items() if value and name not in ("role", "content")]
+    delta.opaque = others[0] if others else delta.opaque
+    delta.role_only = "role" in message and not delta.text and not others and not delta.finished
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise WireError("the text of a chunk in the engine's stream is not a string")
+    return value
+
+
+def _ids(value: object) -> list[int] | None:
+    return value if isinstance(value, list) and all(type(item) is int for item in value) else None
+
+
+def _is_validation(kind: object, code: object) -> bool:
+    if isinstance(code, int):
+        return 400 <= code < 500
+    return isinstance(kind, str) and kind in ("invalid_request_error", "BadRequestError")
