@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fleet.rehearsal.envoy import HOST, Lag, Listener, Target, assignment, bootstrap, cluster_name, endpoints
-from fleet.rehearsal.errors import NotInTime, ProcessFailed, RehearsalError
+from fleet.rehearsal.errors import NotInTimeError, ProcessFailedError, RehearsalError
 from fleet.rehearsal.ports import check_free
 from fleet.rehearsal.processes import Processes
 
@@ -80,7 +80,7 @@ class Balancer:
         return f"http://{HOST}:{self.ports[0]}"
 
     def start(self) -> None:
-        """Raises PortInUse or ProcessFailed; returns when Envoy accepts connections."""
+        """Raises PortInUseError or ProcessFailedError; returns when Envoy accepts connections."""
         for port in self.ports:
             check_free(HOST, port)
         self._dir.mkdir()
@@ -102,9 +102,9 @@ class Balancer:
         deadline = time.monotonic() + _START_SECONDS
         while not self._live():
             if self._processes.ended(_NAME) is not None:
-                raise ProcessFailed("the balancer (Envoy) did not start", self._last_words())
+                raise ProcessFailedError("the balancer (Envoy) did not start", self._last_words())
             if time.monotonic() > deadline:
-                raise NotInTime(f"the balancer (Envoy) was not ready within {_START_SECONDS:g} s")
+                raise NotInTimeError(f"the balancer (Envoy) was not ready within {_START_SECONDS:g} s")
             self._stop.wait(0.05)
 
     def _live(self) -> bool:
@@ -149,7 +149,7 @@ class Balancer:
         while not self._stop.wait(_REFRESH_SECONDS):
             self.refresh()
             if self._processes.ended(_NAME) is not None:
-                self.failure = ProcessFailed("the balancer (Envoy) ended", self._last_words())
+                self.failure = ProcessFailedError("the balancer (Envoy) ended", self._last_words())
                 return
 
     def close(self) -> None:

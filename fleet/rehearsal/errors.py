@@ -2,11 +2,12 @@
 
 GoldenfleetError
 +-- RehearsalError
-    +-- PortInUse           something else listens where the rehearsal must
-    +-- ProcessFailed       a process of the rehearsal did not start, or ended on its own
-    +-- NotInTime           what was waited for did not come before its deadline
-    +-- Impossible          an interruption was asked for that the fleet cannot have
-    +-- LeftBehind          something outlived the rehearsal
+    +-- PortInUseError           something else listens where the rehearsal must
+    +-- ProcessFailedError       a process of the rehearsal did not start, or ended on its own
+    +-- NotInTimeError           what was waited for did not come before its deadline
+    +-- UnknownInterruptionError no such interruption can be asked for
+    +-- ImpossibleError          an interruption was asked for that the fleet cannot have
+    +-- LeftBehindError          something outlived the rehearsal
 """
 
 from __future__ import annotations
@@ -18,21 +19,25 @@ class RehearsalError(GoldenfleetError):
     """A rehearsal cannot start or go on."""
 
 
-class PortInUse(RehearsalError):
+class PortInUseError(RehearsalError):
     """Something else listens where the rehearsal must."""
 
 
-class ProcessFailed(RehearsalError):
+class ProcessFailedError(RehearsalError):
     """A process of the rehearsal did not start, or ended on its own."""
 
 
-class NotInTime(RehearsalError):
+class NotInTimeError(RehearsalError):
     """What was waited for did not come before its deadline."""
 
 
-class Impossible(RehearsalError):
+class UnknownInterruptionError(RehearsalError):
+    """No such interruption can be asked for."""
+
+
+class ImpossibleError(RehearsalError):
     """An interruption was asked for that the fleet cannot have."""
 
 
-class LeftBehind(RehearsalError):
+class LeftBehindError(RehearsalError):
     """Something outlived the rehearsal."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fleet.rehearsal.errors import NotInTime, ProcessFailed
+from fleet.rehearsal.errors import NotInTimeError, ProcessFailedError
 
 _ANSWER_SECONDS = 30.0  # a busy machine may take long to fork; a keeper that is silent for longer is gone
 
@@ -57,13 +57,13 @@ class Processes:
         """Start `argv` as the leader of its own process group and return its pid.
 
         Output goes to `log` (default: `<cwd>/<name>.log`), errors to the same name ending in `.err`.
-        Raises ProcessFailed when it cannot be started.
+        Raises ProcessFailedError when it cannot be started.
         """
         stdout = log or cwd / f"{name}.log"
         stderr = stdout.with_suffix(".err")
         with self._changed:
             if name in self._pids:
-                raise ProcessFailed(f"{name} was started before")
+                raise ProcessFailedError(f"{name} was started before")
             self._order(
                 do="start",
                 name=name,
@@ -77,9 +77,9 @@ class Processes:
                 lambda: name in self._pids or name in self._errors or self._closed, _ANSWER_SECONDS
             )
             if name in self._errors:
-                raise ProcessFailed(f"cannot start {name}: {self._errors.pop(name)}")
+                raise ProcessFailedError(f"cannot start {name}: {self._errors.pop(name)}")
             if not answered or name not in self._pids:
-                raise ProcessFailed(f"cannot start {name}: the keeper of the processes is gone")
+                raise ProcessFailedError(f"cannot start {name}: the keeper of the processes is gone")
             return self._pids[name]
 
     def signal(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -103,10 +103,10 @@ class Processes:
             return self._ended.get(name)
 
     def wait(self, name: str, timeout_s: float) -> Ended:
-        """How `name` ended; raises NotInTime when it still runs after `timeout_s`."""
+        """How `name` ended; raises NotInTimeError when it still runs after `timeout_s`."""
         with self._changed:
             if not self._changed.wait_for(lambda: name in self._ended or self._closed, timeout_s):
-                raise NotInTime(f"{name} did not end within {timeout_s:g} s")
+                raise NotInTimeError(f"{name} did not end within {timeout_s:g} s")
             return self._ended.get(name, Ended(-signal.SIGKILL))
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Processes:
             self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
             self._keeper.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
-            raise ProcessFailed("the keeper of the rehearsal's processes is gone") from error
+            raise ProcessFailedError("the keeper of the rehearsal's processes is gone") from error
 
     def _listen(self) -> None:
         assert self._keeper.stdout is not None

@@ -11,7 +11,7 @@ import pytest
 
 from fleet.rehearsal.balancer import Balancer
 from fleet.rehearsal.envoy import Listener
-from fleet.rehearsal.errors import PortInUse, ProcessFailed
+from fleet.rehearsal.errors import PortInUseError, ProcessFailedError
 from fleet.rehearsal.processes import Processes
 
 HOSTS = ("127.0.16.4", "127.0.32.4")
@@ -168,7 +168,7 @@ def test_port_in_use(processes: Processes, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         balancer = Balancer(processes, tmp_path, [LISTENER], lambda _: [], port=port, lag_s=0)
-        with pytest.raises(PortInUse, match=f"port {port}"):
+        with pytest.raises(PortInUseError, match=f"port {port}"):
             balancer.start()
     assert processes.running() == {}
 
@@ -177,7 +177,7 @@ def test_envoy_refuses(processes: Processes, tmp_path: Path) -> None:
     """A configuration that Envoy refuses is an error that carries Envoy's own words."""
     wrong = replace(LISTENER, idle_timeout_s=-1)
     balancer = Balancer(processes, tmp_path, [wrong], lambda _: [], port=free_port(), lag_s=0)
-    with pytest.raises(ProcessFailed, match="did not start") as caught:
+    with pytest.raises(ProcessFailedError, match="did not start") as caught:
         balancer.start()
     assert caught.value.hint
 

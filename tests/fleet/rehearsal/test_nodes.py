@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet.rehearsal.cloud import InstanceView
-from fleet.rehearsal.errors import ProcessFailed
+from fleet.rehearsal.errors import ProcessFailedError
 from fleet.rehearsal.nodes import Nodes, aws_environment, node_environment, parse_event, read_log
 from fleet.rehearsal.processes import Processes
 
@@ -70,7 +70,7 @@ def nodes(processes: Processes, tmp_path: Path) -> Nodes:
 
 def test_user_data_is_no_script(nodes: Nodes) -> None:
     """User data without an interpreter line cannot be run, and the error names the instance."""
-    with pytest.raises(ProcessFailed, match="i-0001"):
+    with pytest.raises(ProcessFailedError, match="i-0001"):
         nodes.launched(instance("\x7fnot a script"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.rehearsal.errors import NotInTime, ProcessFailed
+from fleet.rehearsal.errors import NotInTimeError, ProcessFailedError
 from fleet.rehearsal.processes import Processes
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -44,7 +44,7 @@ def processes() -> Iterator[Processes]:
 
 def test_missing_program(processes: Processes, tmp_path: Path) -> None:
     """A program that does not exist is an error that names it, and the keeper goes on."""
-    with pytest.raises(ProcessFailed, match="no-such-program"):
+    with pytest.raises(ProcessFailedError, match="no-such-program"):
         processes.start("x", ["no-such-program"], env=ENV, cwd=tmp_path)
     assert processes.start("x", ["true"], env=ENV, cwd=tmp_path) > 0
 
@@ -52,7 +52,7 @@ def test_missing_program(processes: Processes, tmp_path: Path) -> None:
 def test_name_used_twice(processes: Processes, tmp_path: Path) -> None:
     """A name belongs to one process for good, so that a log is never shared."""
     processes.start("x", ["true"], env=ENV, cwd=tmp_path)
-    with pytest.raises(ProcessFailed, match="before"):
+    with pytest.raises(ProcessFailedError, match="before"):
         processes.start("x", ["true"], env=ENV, cwd=tmp_path)
 
 
@@ -68,7 +68,7 @@ def test_exit_code(processes: Processes, tmp_path: Path) -> None:
 def test_wait_gives_up(processes: Processes, tmp_path: Path) -> None:
     """Waiting for a process that goes on ends at its deadline."""
     processes.start("x", ["sleep", "600"], env=ENV, cwd=tmp_path)
-    with pytest.raises(NotInTime, match="x did not end"):
+    with pytest.raises(NotInTimeError, match="x did not end"):
         processes.wait("x", 0.01)
 
 

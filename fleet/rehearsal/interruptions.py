@@ -1,0 +1,152 @@
+"""Which instances are taken away, in which order, and what becomes of them: decisions without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleet.rehearsal.cloud import InstanceView
+from fleet.rehearsal.errors import ImpossibleError, UnknownInterruptionError
+from fleet.rehearsal.report import Interruption
+
+KINDS = ("spot", "kill", "scale-in")
+TIERS = ("gateway", "model")
+STORM = "storm"
+LEAST_MODELS = 2  # a scale-in below this would leave nowhere to resume
+_SEQUENCES = {
+    "default": "spot:model,spot:gateway,kill:model,scale-in:model",
+    "none": "",
+    STORM: STORM,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens to the fleet. A storm takes half the spot nodes of all tiers."""
+
+    kind: str
+    tier: str
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == STORM else f"{self.kind}:{self.tier}"
+
+
+def parse(text: str) -> tuple[Step, ...]:
+    """The steps of `default`, `storm`, `none`, or a comma list such as `spot:model,kill:gateway`.
+
+    Raises UnknownInterruptionError.
+    """
+    names = _SEQUENCES.get(text, text).split(",")
+    return tuple(_step(name.strip()) for name in names if name.strip())
+
+
+def _step(name: str) -> Step:
+    if name == STORM:
+        return Step(STORM, "")
+    kind, _, tier = name.partition(":")
+    if kind not in KINDS or tier not in TIERS:
+        raise UnknownInterruptionError(
+            f"there is no interruption {name!r}",
+            f"Use default, storm, none, or a list of KIND:TIER with KIND one of {', '.join(KINDS)} "
+            f"and TIER one of {', '.join(TIERS)}.",
+        )
+    return Step(kind, tier)
+
+
+def check_possible(steps: Sequence[Step], sizes: Mapping[str, int], spot: Mapping[str, int]) -> None:
+    """Raise ImpossibleError, before anything starts, when a fleet of these sizes cannot be interrupted so.
+
+    `sizes` and `spot` are nodes and spot nodes by tier.
+    """
+    left = dict(sizes)
+    for step in steps:
+        if step.kind == "scale-in":
+            left[step.tier] -= 1
+            least = LEAST_MODELS if step.tier == "model" else 1
+            if left[step.tier] < least:
+                raise ImpossibleError(
+                    f"{step} would leave {left[step.tier]} {step.tier} nodes of at least {least}",
+                    f"Start with more: --{step.tier}s {sizes[step.tier] + least - left[step.tier]}.",
+                )
+        elif step.kind == "spot" and not spot[step.tier]:
+            raise ImpossibleError(
+                f"{step} needs a spot node, and the {step.tier} tier has none",
+                f"Start with more: --{step.tier}s {sizes[step.tier] + 1}, or lower onDemandBase.",
+            )
+        elif step.kind == STORM and not sum(spot.values()):
+            raise ImpossibleError("a storm needs spot nodes, and no tier has one", "Start with more nodes.")
+
+
+def serving(instance: InstanceView) -> bool:
+    return instance.state == "running" and instance.target_state == "healthy"
+
+
+def choose_victim(
+    instances: Sequence[InstanceView], step: Step, in_flight: Mapping[str, int]
+) -> InstanceView:
+    """The serving node of the step's tier with the most requests in flight, so that something is at stake.
+
+    Spot nodes come first: they are the ones that vanish. Raises ImpossibleError when no node will do.
+    """
+    able = [i for i in instances if i.tier == step.tier and serving(i) and i.noticed_at is None]
+    spot = [i for i in able if i.purchase_option == "spot"]
+    candidates = spot if step.kind == "spot" else spot or able
+    if not candidates:
+        raise ImpossibleError(f"{step}: no node of the {step.tier} tier serves that could be taken")
+    return max(candidates, key=lambda i: (in_flight.get(i.instance_id, 0), i.instance_id))
+
+
+def choose_storm(instances: Sequence[InstanceView]) -> list[InstanceView]:
+    """Half the spot nodes of every tier together, rounded up, spread over the tiers."""
+    spot = sorted((i for i in instances if i.purchase_option == "spot" and serving(i)), key=_by_tier)
+    return spot[::2]
+
+
+def _by_tier(instance: InstanceView) -> tuple[str, float, str]:
+    return instance.tier or "", instance.launched_at, instance.instance_id
+
+
+def leaving(before: Collection[str], instances: Sequence[InstanceView], tier: str) -> InstanceView | None:
+    """The node that the Auto Scaling group chose for a scale-in, once it has chosen."""
+    return next(
+        (
+            i
+            for i in instances
+            if i.tier == tier and i.instance_id in before and (i.lifecycle_state or "").startswith("Terminat")
+        ),
+        None,
+    )
+
+
+def follow(
+    interruption: Interruption,
+    instances: Sequence[InstanceView],
+    before: Collection[str],
+    taken: Collection[str],
+    now: float,
+) -> Interruption:
+    """What is known of an interruption now: whether its node is gone, and who replaces it since when.
+
+    `before` are the instances that existed at the notice, `taken` the replacements of other interruptions.
+    """
+    known = {i.instance_id: i for i in instances}
+    if interruption.gone_at is None and interruption.instance_id not in known:
+        interruption = replace(interruption, gone_at=now)
+    if interruption.kind == "scale-in":
+        return interruption
+    if interruption.replacement not in known:
+        newer = [
+            i for i in instances if i.tier == interruption.tier and i.instance_id not in {*before, *taken}
+        ]
+        first = min(newer, key=lambda i: (i.launched_at, i.instance_id), default=None)
+        interruption = replace(interruption, replacement=first.instance_id if first else None)
+    own = known.get(interruption.replacement or "")
+    if interruption.replaced_at is None and own is not None and serving(own):
+        interruption = replace(interruption, replaced_at=now)
+    return interruption
+
+
+def over(interruption: Interruption) -> bool:
+    """Whether the node is gone and, where one is due, its replacement serves."""
+    replaced = interruption.replaced_at is not None or interruption.kind == "scale-in"
+    return interruption.gone_at is not None and replaced
