@@ -97,6 +97,7 @@ class Service:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = Connection(sock, len(self.connections))
             self.connections.append(connection)
             self._open.add(sock)

@@ -1,0 +1,112 @@
+"""The pure parts: events out of bytes, waits, the budget, refusals, addresses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from goldenfleet_client import RetryPolicy
+from goldenfleet_client._addresses import Route
+from goldenfleet_client._retry import RetryBudget, backoff_s, error_event, refusal, retry_after_s
+from goldenfleet_client._sse import SseDecoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+STREAM = ": ping\n\nid: 3\r\nevent: x\ndata: ä\ndata:  b\r\n\r\nretry: 5\n\ndata:{}\n\ndata: rest".encode()
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_events_do_not_depend_on_how_bytes_arrive(cuts: list[int]) -> None:
+    """However the bytes are split, the same complete events come out, and nothing of an incomplete one."""
+    edges = [0, *sorted(cuts), len(STREAM)]
+    decoder = SseDecoder()
+    events = [e for a, b in pairwise(edges) for e in decoder.feed(STREAM[a:b])]
+    assert events == ["ä\n b", "{}"]
+    assert decoder.junk is None
+
+
+def test_a_line_without_end_is_junk() -> None:
+    """A body without line ends does not grow for ever."""
+    decoder = SseDecoder()
+    for _ in range(80):
+        assert list(decoder.feed(b"x" * 65536)) == []
+        if decoder.junk:
+            break
+    assert decoder.junk is not None
+
+
+@given(st.integers(1, 200), st.floats(0, 1, exclude_max=True))
+def test_a_wait_is_bounded(failures: int, chance: float) -> None:
+    """However many failures, a wait stays between nothing and the cap."""
+    assert 0 <= backoff_s(RetryPolicy(), failures, chance) <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 -0000"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    """Both headers in every form; nonsense counts as absent."""
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "envelope", [None, [], "x", {"error": None}, {"error": "text"}, {"error": {"code": 5}}]
+)
+def test_any_error_body_is_read(envelope: object) -> None:
+    """Whatever a refusal's body holds, its status decides."""
+    assert refusal(503, {}, envelope, NOW).retryable
+    assert not refusal(404, {}, envelope, NOW).retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        ({"type": "server_error", "code": "node_draining"}, True),
+        ({"type": None, "code": "node_draining"}, True),
+        ({"type": "server_error", "code": None}, True),
+        ({"code": 502}, True),
+        ({"type": "server_error", "code": "resume_unsupported"}, False),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, False),
+        ({"code": 404}, False),
+    ],
+)
+def test_errors_inside_streams(error: dict[str, object], retryable: bool) -> None:
+    """A server's trouble is a cut; a request's own fault is final."""
+    assert error_event({"error": error}).retryable is retryable
+
+
+def test_the_budget_forgets() -> None:
+    """Retries become possible again when earlier ones leave the window."""
+    now = [0.0]
+    budget = RetryBudget(lambda: now[0], minimum=2, window_s=10.0)
+    assert [budget.withdraw() for _ in range(3)] == [True, True, False]
+    now[0] = 9.9
+    assert not budget.withdraw()
+    now[0] = 10.1
+    assert budget.withdraw()
+
+
+@given(st.integers(1, 5), st.floats(0, 1, exclude_max=True))
+def test_a_route_tries_every_address_once(count: int, chance: float) -> None:
+    """No address is tried twice before all were tried, and the shunned ones come last."""
+    addresses = [f"127.0.0.{n}" for n in range(count)]
+    route = Route()
+    tried = [route.choose(addresses, {addresses[0]}, chance) for _ in range(count)]
+    assert sorted(tried) == addresses
+    assert tried[-1] == addresses[0]
+    assert not route.others_left(addresses)
+    assert route.choose(addresses, set(), chance) in addresses
