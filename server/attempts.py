@@ -10,7 +10,6 @@ from server.errors import (
     EngineRefused,
     HeaderList,
     NodesFailed,
-    RequestRefused,
     WireError,
 )
 from server.http.client import UpstreamPool, UpstreamResponse
@@ -156,7 +155,7 @@ class Attempts:
         )
         action = decide(situation, self._fleet.budget.allows())
         if action is Action.GIVE_UP:
-            raise _given_up(failed) from failed
+            raise given_up(failed) from failed
         self._fleet.budget.spend()
         if action is Action.RETRY:
             self._fleet.telemetry.retried.labels(reason=failed.failure.value).inc()
@@ -183,7 +182,8 @@ def failure_of(status: int, headers: Headers) -> Failure | None:
     return None if 400 <= status < 500 and status not in (401, 403, 407, 408) else Failure.ERROR
 
 
-def _given_up(failed: AttemptFailed) -> RequestRefused:
+def given_up(failed: AttemptFailed) -> NodesFailed:
+    """What the client is told after the last attempt; never what a node said."""
     if failed.failure in _UNAVAILABLE:
         return NodesFailed("No model node could take the request; try again later.", status=503)
     return NodesFailed("The model nodes failed to answer; try again later.")

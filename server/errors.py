@@ -12,6 +12,7 @@
     │   ├── NodesFailed          502, 503  every attempt that was allowed has failed
     │   ├── NodeDraining         503  ask another node
     │   ├── NoNodeReady          503  no node is ready
+    │   ├── NotYetReady          503  this node cannot serve yet
     │   └── DeadlineExceeded     504
     ├── AttemptFailed            one node failed a request; another may be asked
     ├── WireError                an upstream's answer is not the engine's wire format
@@ -149,6 +150,12 @@ class NodeDraining(RequestRefused):
 class NoNodeReady(RequestRefused):
     status = 503
     code = "no_node_ready"
+    tgi_type = "overloaded"
+
+
+class NotYetReady(RequestRefused):
+    status = 503
+    code = "not_ready"
     tgi_type = "overloaded"
 
 

@@ -1,0 +1,268 @@
+"""The serving port's application: routes, refusals and the drain, for either role."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from server.attempts import STATE_HEADER, Fleet, Limits
+from server.discovery import Found, Source, open_source, watch
+from server.drain import Drain
+from server.errors import (
+    DiscoveryFailed,
+    HeaderList,
+    MethodNotAllowed,
+    NodeDraining,
+    NotFound,
+    NotYetReady,
+    RequestRefused,
+    RequestTooLarge,
+    Wire,
+)
+from server.handover import Handover
+from server.http.client import UpstreamPool
+from server.http.errors import BodyTooLarge, ClientGone
+from server.http.exchange import Exchange
+from server.proxy import Call, EngineProxy, Proxy
+from server.readiness import Readiness
+from server.retry import Budget
+from server.settings import Settings
+from server.telemetry import Telemetry
+from server.upstreams import NodeSet
+
+VERSION = "0.1.0"
+DEADLINE_HEADER = "x-request-timeout-ms"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """`serve` answers; `body` says whether the request has one; `name` is the metrics' label."""
+
+    name: str
+    wire: Wire
+    serve: Callable[[Proxy, Call, bytes], Awaitable[None]]
+    body: bool = True
+
+
+ROUTES: dict[str, dict[str, Route]] = {
+    "/v1/chat/completions": {"POST": Route("chat", "openai", lambda p, c, b: p.chat(c, b))},
+    "/v1/completions": {"POST": Route("completions", "openai", lambda p, c, b: p.completions(c, b))},
+    "/v1/models": {"GET": Route("models", "openai", lambda p, c, _: p.models(c), body=False)},
+    "/": {"POST": Route("tgi", "tgi", lambda p, c, b: p.tgi(c, b, stream=None, listed=True))},
+    "/generate": {"POST": Route("generate", "tgi", lambda p, c, b: p.tgi(c, b, stream=False, listed=False))},
+    "/generate_stream": {
+        "POST": Route("generate_stream", "tgi", lambda p, c, b: p.tgi(c, b, stream=True, listed=False))
+    },
+    "/info": {"GET": Route("info", "tgi", lambda p, c, _: p.info(c, VERSION), body=False)},
+}
+_PROBES = ("/health", "/ready")
+
+
+class App:
+    """`handle` answers one exchange. Within `async with`, nodes are looked for and the drain is obeyed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        drain: Drain,
+        telemetry: Telemetry,
+        readiness: Readiness,
+        fleet: Fleet,
+        source: Source | None,
+    ) -> None:
+        self._settings = settings
+        self._drain = drain
+        self._telemetry = telemetry
+        self._readiness = readiness
+        self._fleet = fleet
+        self._source = source
+        self._handover = Handover(drain)
+        make = Proxy if settings.role == "gateway" else EngineProxy
+        self._proxy = make(fleet, self._handover, settings.heartbeat_seconds, fleet.rng)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._fleet.pool.aclose)
+            self._tasks = [asyncio.create_task(self._handover.watch())]
+            if self._source is not None:
+                self._tasks.append(asyncio.create_task(self._watch(self._source)))
+            stack.push_async_callback(_cancel, self._tasks)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def handle(self, exchange: Exchange) -> None:
+        """One request, from its head to its response's end."""
+        request = exchange.request
+        request_id = self._request_id(request.headers.get("x-request-id"))
+        route: Route | None = None
+        outcome = "ok"
+        call = Call(
+            exchange, request_id, self._headers(request_id), self._deadline_s(exchange), self._fleet.clock()
+        )
+        try:
+            if request.path in _PROBES and request.method in ("GET", "HEAD"):
+                await self._probe(call)
+                return
+            route = _route(request.path, request.method)
+            await self._serve(route, call)
+        except RequestRefused as exc:
+            outcome = exc.code
+            # An error inside a stream has been told there.
+            if not exchange.started:
+                await call.refuse(exc, _wire(request.path))
+        except ClientGone:
+            outcome = "client_gone"
+        except asyncio.CancelledError:
+            outcome = "client_gone"
+            raise
+        finally:
+            self._count(route, outcome, call.began)
+
+    async def _serve(self, route: Route, call: Call) -> None:
+        if not self._drain.accepts:
+            self._drain.refused()
+            raise NodeDraining
+        with self._drain.in_flight():
+            self._fleet.budget.begin()
+            try:
+                await route.serve(self._proxy, call, await self._body(call) if route.body else b"")
+            finally:
+                self._fleet.budget.end()
+
+    async def _body(self, call: Call) -> bytes:
+        try:
+            return await call.exchange.request.body(self._settings.max_body_bytes)
+        except BodyTooLarge as exc:
+            raise RequestTooLarge(
+                f"The body is larger than {exc.limit} bytes; send a smaller request."
+            ) from exc
+
+    async def _probe(self, call: Call) -> None:
+        """/health says that the process lives, /ready that the balancer may send."""
+        if call.exchange.request.path == "/health":
+            await call.answer({"status": "ok"})
+        elif self._drain.draining:
+            raise NodeDraining
+        elif not self._readiness.ready:
+            missing = ", ".join(self._readiness.missing)
+            raise NotYetReady(f"This node is not ready yet: {missing}.", retry_after_ms=1000)
+        else:
+            await call.answer({"status": "ready"})
+
+    async def _watch(self, source: Source) -> None:
+        await watch(
+            source,
+            self._found,
+            self._not_found,
+            interval_s=self._settings.nodes_poll_seconds,
+            rng=self._fleet.rng,
+        )
+
+    def _found(self, found: Found) -> None:
+        self._fleet.nodes.replace(found)
+        for state, count in self._fleet.nodes.counts().items():
+            self._telemetry.nodes.labels(state=state).set(count)
+        # Once it has had a node, a gateway holds requests while there is none.
+        if found:
+            self._readiness.set("nodes", True)
+
+    def _not_found(self, problem: DiscoveryFailed) -> None:
+        self._telemetry.log.warning("nodes.unreadable", problem=str(problem))
+
+    def _headers(self, request_id: str) -> HeaderList:
+        headers = [(b"x-request-id", request_id.encode())]
+        if self._drain.phase == "accepting":
+            headers += [(STATE_HEADER.encode(), b"draining"), (b"connection", b"close")]
+        return headers
+
+    def _request_id(self, given: str | None) -> str:
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return f"req_{self._fleet.rng.getrandbits(96):024x}"
+
+    def _deadline_s(self, exchange: Exchange) -> float:
+        """A client may ask for less time than the server's own limit, in milliseconds."""
+        most = self._settings.request_deadline_seconds
+        asked = exchange.request.headers.get(DEADLINE_HEADER)
+        if asked is None or not re.fullmatch(r"[0-9]{1,9}", asked):
+            return most
+        return min(most, int(asked) / 1000)
+
+    def _count(self, route: Route | None, outcome: str, began: float) -> None:
+        if route is None and outcome == "ok":
+            return
+        name = route.name if route else "none"
+        self._telemetry.requests.labels(route=name, outcome=outcome).inc()
+        self._telemetry.latency.labels(route=name).observe(self._fleet.clock() - began)
+
+
+def build_app(
+    settings: Settings,
+    drain: Drain,
+    telemetry: Telemetry,
+    readiness: Readiness,
+    *,
+    rng: Random | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> App:
+    """The application of either role. `clock` is monotonic seconds. Raises SettingsError."""
+    rng = rng or Random()
+    nodes = NodeSet(rng, clock)
+    source = None
+    gateway = settings.role == "gateway"
+    if gateway:
+        source = open_source(settings.nodes or "", settings.region)
+    else:
+        parts = urlsplit(settings.engine_base)
+        nodes.replace({"engine": (parts.hostname or "127.0.0.1", parts.port or 80)})
+    fleet = Fleet(
+        nodes=nodes,
+        pool=UpstreamPool(connect_timeout_s=settings.connect_seconds),
+        budget=Budget(clock, settings.retry_budget, settings.retry_budget_minimum),
+        limits=Limits(
+            # A node has one engine: another attempt is the gateway's to make, elsewhere.
+            max_attempts=settings.max_attempts if gateway else 1,
+            first_byte_s=settings.first_byte_seconds,
+            silence_s=settings.silence_seconds,
+            max_response_bytes=settings.max_response_bytes,
+        ),
+        telemetry=telemetry,
+        rng=rng,
+        clock=clock,
+        sleep=asyncio.sleep,
+    )
+    return App(settings, drain, telemetry, readiness, fleet, source)
+
+
+def _route(path: str, method: str) -> Route:
+    methods = ROUTES.get(path)
+    if methods is None and path not in _PROBES:
+        raise NotFound("There is no such path here.")
+    route = (methods or {}).get(method)
+    if route is None:
+        allow = ", ".join(methods or ("GET", "HEAD"))
+        raise MethodNotAllowed(f"This path is for {allow}.", allow=allow)
+    return route
+
+
+def _wire(path: str) -> Wire:
+    routes = ROUTES.get(path)
+    return next(iter(routes.values())).wire if routes else "openai"
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,227 @@
+"""What both roles do with a request for the model: a gateway asks its nodes, a node asks its engine."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+from server.attempts import Attempts, Fleet, given_up
+from server.errors import (
+    AttemptFailed,
+    HeaderList,
+    NodesFailed,
+    RequestRefused,
+    Wire,
+    envelope,
+    refusal_headers,
+)
+from server.faces import Face, TgiFace, openai_face, speaks_tgi_chat, tgi_chat_answer
+from server.handover import Handover
+from server.http.exchange import Exchange
+from server.http.headers import Headers
+from server.outlet import Discard, Outlet
+from server.relay import Relay
+from server.retry import Failure
+from server.upstreams import Node
+from server.wire import tgi
+from server.wire.jsonbody import Json, dump
+from server.wire.openai import Generation, read_generation, upstream_unary
+from server.wire.sse import DONE, Event, SseParser
+
+# Response headers of a node or an engine that a client gets; all others are ours or nobody's business.
+_PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request of a client, with what every part of its handling needs. `headers` go on every answer;
+    `began` is on the fleet's clock.
+    """
+
+    exchange: Exchange
+    request_id: str
+    headers: HeaderList
+    deadline_s: float
+    began: float
+
+    def upstream_headers(self, *, stream: bool) -> HeaderList:
+        """Nothing that the client sent goes on but its request's id and body."""
+        return [
+            (b"content-type", b"application/json"),
+            (b"accept", b"text/event-stream" if stream else b"application/json"),
+            (b"x-request-id", self.request_id.encode()),
+        ]
+
+    async def refuse(self, error: RequestRefused, wire: Wire) -> None:
+        """Answer with an error, as long as nothing was answered. Raises ClientGone."""
+        status = 422 if wire == "tgi" and error.status == 400 else error.status
+        answer = envelope(error, wire)
+        headers = dict([*self.headers, *refusal_headers(error)])
+        await self.exchange.respond(status, headers.items(), answer)
+
+    async def answer(self, answer: Json | list[Json]) -> None:
+        """Raises ClientGone."""
+        body = json.dumps(answer, separators=(",", ":")).encode()
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache"), *self.headers]
+        await self.exchange.respond(200, headers, body)
+
+
+class Proxy:
+    """The gateway: any node may answer, and a stream outlives the node that began it."""
+
+    def __init__(self, fleet: Fleet, handover: Handover, heartbeat_s: float, rng: Random) -> None:
+        self._fleet = fleet
+        self._handover = handover
+        self._heartbeat_s = heartbeat_s
+        self._rng = rng
+
+    async def chat(self, call: Call, raw: bytes) -> None:
+        await self._openai(call, read_generation("chat", raw), raw)
+
+    async def completions(self, call: Call, raw: bytes) -> None:
+        await self._openai(call, read_generation("completions", raw), raw)
+
+    async def tgi(self, call: Call, raw: bytes, *, stream: bool | None, listed: bool) -> None:
+        """`stream` is what the route says, None leaves it to the body; `listed` wraps a plain answer."""
+        request = tgi.read_request(raw, self._rng, stream=stream)
+        answer = tgi.TgiAnswer(request)
+        face = TgiFace(answer, call.request_id)
+        if request.stream:
+            await self._stream(call, request.generation, face)
+            return
+        async with self._handover.within(call.deadline_s):
+            relay = Relay(
+                self._fleet,
+                self._attempts(call),
+                request.generation,
+                face,
+                Discard(),
+                call.upstream_headers(stream=True),
+                call.request_id,
+            )
+            await relay.run()
+        await call.answer([answer.response()] if listed else answer.response())
+
+    async def models(self, call: Call) -> None:
+        headers, body = await self._whole(call, "GET", "/v1/models", b"")
+        await call.exchange.respond(200, [*headers, *call.headers], body)
+
+    async def info(self, call: Call, version: str) -> None:
+        _, body = await self._whole(call, "GET", "/v1/models", b"")
+        await call.answer(tgi.info(_object(body), version))
+
+    async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:  # noqa: ARG002
+        if generation.stream:
+            await self._stream(call, generation, openai_face(generation, call.request_id))
+            return
+        headers, body = await self._whole(call, "POST", generation.target, upstream_unary(generation))
+        if speaks_tgi_chat(generation):
+            body = dump(tgi_chat_answer(_object(body)))
+        await call.exchange.respond(200, [*headers, *call.headers], body)
+
+    async def _stream(self, call: Call, generation: Generation, face: Face) -> None:
+        async with self._outlet(call, face) as outlet:
+            relay = Relay(
+                self._fleet,
+                self._attempts(call),
+                generation,
+                face,
+                outlet,
+                call.upstream_headers(stream=True),
+                call.request_id,
+            )
+            async with self._handover.within(call.deadline_s):
+                await relay.run()
+
+    @asynccontextmanager
+    async def _outlet(self, call: Call, face: Face) -> AsyncIterator[Outlet]:
+        """A client's stream. An error that comes after its start is its last event, and is raised on."""
+        async with Outlet(call.exchange, call.headers, self._heartbeat_s) as outlet:
+            try:
+                yield outlet
+            except RequestRefused as exc:
+                if call.exchange.started:
+                    await outlet.send(face.error(exc))
+                    await outlet.end()
+                raise
+            await outlet.end()
+
+    async def _whole(self, call: Call, method: str, target: str, body: bytes) -> tuple[HeaderList, bytes]:
+        """An answer that is complete before any of it is passed on: whatever goes wrong can be retried."""
+        attempts = self._attempts(call)
+        async with self._handover.within(call.deadline_s):
+            while True:
+                node = await attempts.next_node()
+                try:
+                    return await self._attempt(node, call, method, target, body, attempts.seconds_left)
+                except AttemptFailed as failed:
+                    attempts.judge(failed, content_sent=False)
+
+    async def _attempt(
+        self, node: Node, call: Call, method: str, target: str, body: bytes, seconds_left: float
+    ) -> tuple[HeaderList, bytes]:
+        # The head of a plain answer comes when all of it is ready, so only the deadline bounds the wait.
+        async with self._fleet.ask(
+            node, method, target, call.upstream_headers(stream=False), body, head_timeout_s=seconds_left + 1
+        ) as response:
+            answer = await response.read(self._fleet.limits.max_response_bytes)
+            self._fleet.nodes.succeeded(node)
+            return passed_headers(response.headers), answer
+
+    def _attempts(self, call: Call) -> Attempts:
+        return Attempts(self._fleet, call.began + call.deadline_s, call.request_id)
+
+
+class EngineProxy(Proxy):
+    """The node: OpenAI's routes go to its engine and back as they are, in whole events."""
+
+    async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
+        if not generation.stream:
+            headers, body = await self._whole(call, "POST", generation.target, raw)
+            await call.exchange.respond(200, [*headers, *call.headers], body)
+            return
+        face = openai_face(generation, call.request_id)
+        async with self._outlet(call, face) as outlet, self._handover.within(call.deadline_s):
+            await self._pass_stream(call, generation, raw, outlet)
+
+    async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:
+        [engine] = self._fleet.nodes.nodes
+        parser, ended = SseParser(), False
+        try:
+            async with self._fleet.ask(
+                engine,
+                "POST",
+                generation.target,
+                call.upstream_headers(stream=True),
+                raw,
+                head_timeout_s=self._fleet.limits.first_byte_s,
+            ) as response:
+                async for data in response.chunks():
+                    events = parser.feed(data)
+                    ended = ended or any(_is_last(event) for event in events)
+                    await outlet.send(b"".join(event.raw for event in events))
+            if not ended:
+                raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
+        except AttemptFailed as exc:
+            if not ended:
+                raise given_up(exc) from exc
+
+
+def passed_headers(headers: Headers) -> HeaderList:
+    return [(name, value) for name, value in headers if name in _PASSED_HEADERS]
+
+
+def _is_last(event: Event) -> bool:
+    return event.data is not None and (event.data == DONE or event.data.startswith(b'{"error"'))
+
+
+def _object(raw: bytes) -> Json:
+    """Raises NodesFailed for an answer that is not a JSON object."""
+    try:
+        value = json.loads(raw)
+    except ValueError as exc:
+        raise NodesFailed("A model node answered with something other than JSON.") from exc
+    if not isinstance(value, dict):
+        raise NodesFailed("A model node answered with something other than a JSON object.")
+    return value

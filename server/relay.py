@@ -1,0 +1,203 @@
+"""One stream from nodes to a client: relayed, and resumed where it is cut."""
+
+import asyncio
+import json
+
+from server.attempts import Attempts, Fleet
+from server.errors import AttemptFailed, HeaderList, WireError
+from server.faces import Face
+from server.http.client import UpstreamResponse
+from server.http.errors import UpstreamError
+from server.outlet import Sink
+from server.resume import (
+    Leg,
+    Record,
+    closing_chunks,
+    finished_by_length,
+    first_leg,
+    next_leg,
+    read,
+    shape,
+)
+from server.retry import Action, Failure
+from server.upstreams import Node
+from server.wire.jsonbody import Json
+from server.wire.openai import Delta, Generation, read_chunk, read_error, upstream_stream
+from server.wire.sse import DONE, Event, SseParser
+
+# After the terminal event an upstream has this long to end its body, so that its connection can be kept.
+_LINGER_S = 0.5
+_MAX_MODELS_BYTES = 256 * 1024
+
+
+class Relay:
+    """Runs one generation to its end. Frames go to `sink` in whole events."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        attempts: Attempts,
+        generation: Generation,
+        face: Face,
+        sink: Sink,
+        headers: HeaderList,
+        request_id: str,
+    ) -> None:
+        self._fleet = fleet
+        self._attempts = attempts
+        self._face = face
+        self._sink = sink
+        self._headers = headers
+        self._request_id = request_id
+        self._ended = False
+        self.record = Record(generation)
+
+    async def run(self) -> None:
+        """Raises RequestRefused for what the client must be told, ClientGone when it has left.
+
+        Returns only when the client's stream has had its terminal event.
+        """
+        leg = first_leg(self.record.generation)
+        while not self._ended:
+            node = await self._attempts.next_node()
+            try:
+                await self._run_leg(leg, node)
+            except AttemptFailed as failed:
+                if self.record.complete or finished_by_length(self.record):
+                    await self._end()
+                    return
+                leg = await self._leg_after(failed)
+
+    async def _leg_after(self, failed: AttemptFailed) -> Leg:
+        action = self._attempts.judge(failed, content_sent=self.record.started)
+        context = await self._context_tokens() if action is Action.RESUME else None
+        leg = next_leg(self.record, context)
+        if leg.resumed:
+            mode = "tokens" if leg.exact else "text"
+            self._fleet.telemetry.resumed.labels(mode=mode).inc()
+            self._fleet.telemetry.log.info(
+                "request.resumed",
+                request_id=self._request_id,
+                reason=failed.failure.value,
+                mode=mode,
+                tokens=self.record.count,
+            )
+        return leg
+
+    async def _run_leg(self, leg: Leg, node: Node) -> None:
+        parser = SseParser()
+        progressed = False
+        async with self._fleet.ask(
+            node,
+            "POST",
+            leg.target,
+            self._headers,
+            upstream_stream(leg.body),
+            head_timeout_s=self._fleet.limits.first_byte_s,
+        ) as response:
+            _check_is_stream(response)
+            async for data in response.chunks():
+                before = self.record.count
+                await self._take(leg, parser.feed(data))
+                if not progressed and self.record.count > before:
+                    progressed = True
+                    self._attempts.progressed(node)
+                if self._ended:
+                    self._fleet.nodes.succeeded(node)
+                    await _linger(response)
+                    return
+            raise AttemptFailed(Failure.CUT, "the node ended the stream before its terminal event")
+
+    async def _take(self, leg: Leg, events: list[Event]) -> None:
+        """Relays what arrived together in one write; what came before a failure is still relayed."""
+        frames: list[bytes] = []
+        try:
+            for event in events:
+                if event.data == DONE:
+                    frames += self._last_frames()
+                    return
+                if event.data is not None:
+                    frames.append(self._frame(leg, event.data))
+        finally:
+            await self._sink.send(b"".join(frames))
+
+    def _frame(self, leg: Leg, data: bytes) -> bytes:
+        try:
+            chunk = json.loads(data)
+        except ValueError as exc:
+            raise WireError("an event of the node's stream is not JSON") from exc
+        if not isinstance(chunk, dict):
+            raise WireError("an event of the node's stream is not an object")
+        error = read_error(chunk)
+        if error is not None:
+            raise error.refusal or AttemptFailed(_failure(error.code), f"the stream ended in {error.code}")
+        delta = read(leg, chunk, self.record)
+        shaped = shape(leg, chunk, delta, self.record)
+        return b"" if shaped is None else self._face.chunk(shaped, delta)
+
+    def _last_frames(self) -> list[bytes]:
+        """Raises AttemptFailed when the stream says it is over and has no finish reason."""
+        if not self.record.complete:
+            raise AttemptFailed(Failure.CUT, "the node ended the stream without a finish reason")
+        return self._closing_frames()
+
+    async def _end(self) -> None:
+        await self._sink.send(b"".join(self._closing_frames()))
+
+    def _closing_frames(self) -> list[bytes]:
+        self._ended = True
+        kind = self.record.generation.kind
+        chunks = closing_chunks(self.record)
+        return [*(self._face.chunk(chunk, _delta(kind, chunk)) for chunk in chunks), self._face.end()]
+
+    async def _context_tokens(self) -> int | None:
+        """The model's context length, needed only to continue a chat that set no limit of its own."""
+        generation = self.record.generation
+        if generation.kind != "chat" or generation.max_tokens is not None:
+            return None
+        node = self._fleet.nodes.pick(frozenset())
+        if node is None:
+            return None
+        try:
+            async with self._fleet.ask(
+                node, "GET", "/v1/models", self._headers, b"", head_timeout_s=self._fleet.limits.silence_s
+            ) as response:
+                return _context_length(await response.read(_MAX_MODELS_BYTES), generation.body.get("model"))
+        except AttemptFailed:
+            # Then the resume is by text, which needs no length.
+            return None
+
+
+def _delta(kind: str, chunk: Json) -> Delta:
+    return read_chunk("chat" if kind == "chat" else "completions", chunk)
+
+
+def _failure(code: str) -> Failure:
+    return Failure.DRAINING if code == "node_draining" else Failure.CUT
+
+
+def _context_length(raw: bytes, model: object) -> int | None:
+    """`max_model_len` is vLLM's field of a model in the list."""
+    try:
+        listed = json.loads(raw).get("data") or []
+        lengths = {item.get("id"): item.get("max_model_len") for item in listed}
+    except (ValueError, AttributeError, TypeError):
+        return None
+    found = lengths.get(model) or next(iter(lengths.values()), None)
+    return found if isinstance(found, int) else None
+
+
+def _check_is_stream(response: UpstreamResponse) -> None:
+    content_type = response.headers.get("content-type") or ""
+    if not content_type.startswith("text/event-stream"):
+        raise WireError("the node did not answer with a stream")
+
+
+async def _linger(response: UpstreamResponse) -> None:
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            async for _ in response.chunks():
+                continue
+    except (TimeoutError, UpstreamError):
+        # The client has all of it: how the upstream goes on from here is of no interest.
+        return
