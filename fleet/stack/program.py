@@ -95,5 +95,5 @@ def _edge_plan(settings: Settings, tier: str, tier_settings: TierSettings) -> Ed
         certificate_arn=None if internal else settings.edge.certificate_arn,
         idle_timeout_seconds=settings.edge.idle_timeout_seconds,
         deregistration_delay_seconds=tier_settings.deregistration_delay_seconds,
-        protected=settings.production and not internal,
+        protected=settings.production,
     )

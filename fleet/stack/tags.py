@@ -22,14 +22,14 @@ def tagging(tags: Mapping[str, str]) -> pulumi.ResourceTransformation:
     """Adds `tags` to every resource that can have some; tags that a resource has already win."""
 
     def tag(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-        given = args.props.get("tags")
+        props: dict[str, Any] = dict(args.props)
         if isinstance(args.resource, aws.autoscaling.Group):
-            args.props["tags"] = _group_tags({**tags, "Name": args.name}, given or ())
+            props["tags"] = _group_tags({**tags, "Name": args.name}, props.get("tags") or ())
         elif hasattr(type(args.resource), "tags_all"):
-            args.props["tags"] = {**tags, **_name(args), **(given or {})}
+            props["tags"] = {**tags, **_name(args), **(props.get("tags") or {})}
         else:
             return None
-        return pulumi.ResourceTransformationResult(args.props, args.opts)
+        return pulumi.ResourceTransformationResult(props, args.opts)
 
     return tag
 

@@ -111,7 +111,8 @@ class Tier(pulumi.ComponentResource):
             f"{self._name}-config",
             name=config_parameter(self._plan.stack, self._plan.name),
             type="String",
-            value=pulumi.Output.json_dumps(dict(self._plan.node_config)),
+            # No secret; as one, its value would be hidden from previews.
+            insecure_value=pulumi.Output.json_dumps(dict(self._plan.node_config)),
             opts=self._child,
         )
 

@@ -1,4 +1,7 @@
-"""Runs the program on Pulumi's mocks and prints what it registered, as JSON. argv: stack, configuration as JSON."""
+"""Runs the program on Pulumi's mocks and writes what it registered to stdout, as JSON.
+
+argv: stack; its configuration as JSON; image parameter -> image id as JSON.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import sys
 from typing import Any
 
 import pulumi
-from pulumi.runtime import mocks, rpc, run_in_stack, set_all_config, settings
 from google.protobuf import empty_pb2
+from pulumi.runtime import mocks, rpc, run_in_stack, set_all_config, settings
 
 IMAGE = {"id": "ami-0123456789abcdef0", "rootDeviceName": "/dev/sda1", "architecture": "x86_64"}
 ZONES = ["us-east-1-bos-1a", "us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
@@ -24,25 +27,30 @@ class Aws(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         made = {
             "arn": f"arn:aws:{args.typ}:{args.name}",
-            "arnSuffix": f"suffix/{args.name}",
+            "arnSuffix": f"{args.typ}/{args.name}",
             "dnsName": f"{args.name}.elb.test",
-            "name": args.inputs.get("name", f"{args.name}-1a2b3c4"),
+            "name": f"{args.name}-1a2b3c4",
             "url": f"https://sqs.test/{args.name}",
             "latestVersion": 7,
         }
-        return f"{args.name}-id", {**made, **args.inputs}
+        return f"{args.typ}/{args.name}", {**made, **args.inputs}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
         match args.token:
             case "aws:index/getAvailabilityZones:getAvailabilityZones":
                 return {"names": ZONES}
             case "aws:index/getRegion:getRegion":
                 return {"region": "us-east-1"}
             case "aws:ssm/getParameter:getParameter":
-                return {"insecureValue": self._images[args.args["name"]]}
+                return self._parameter(args.args["name"])
             case "aws:ec2/getAmi:getAmi":
                 return IMAGE
         raise LookupError(args.token)
+
+    def _parameter(self, name: str) -> Any:
+        if name not in self._images:
+            return {}, [("name", "ParameterNotFound")]
+        return {"insecureValue": self._images[name]}
 
 
 class Recorder(mocks.MockMonitor):
@@ -58,9 +66,9 @@ class Recorder(mocks.MockMonitor):
         self.registered.append(
             {
                 "urn": answer.urn,
+                "id": answer.id,
                 "type": request.type,
                 "name": request.name,
-                "parent": request.parent,
                 "inputs": rpc.deserialize_properties(request.object),
                 "dependencies": list(request.dependencies),
                 "ignore_changes": list(request.ignoreChanges),
@@ -91,14 +99,14 @@ def main(stack: str, config: dict[str, str], images: dict[str, str]) -> None:
     )
     settings.set_root_resource(None)
     set_all_config(config)
+    asyncio.run(run_in_stack(_program))
+    json.dump({"resources": recorder.registered, "outputs": recorder.outputs}, sys.stdout)
 
-    def program() -> None:
-        from fleet.stack import program
 
-        program.main()
+def _program() -> None:
+    from fleet.stack import program
 
-    asyncio.run(run_in_stack(program))
-    print(json.dumps({"resources": recorder.registered, "outputs": recorder.outputs}))
+    program.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.errors import SettingsError
+from fleet.stack.settings import Settings, load_settings
+
+PROJECT = Path(__file__).parents[3]
+
+GOOD: dict[str, Any] = {
+    "goldenfleet:network": {"cidr": "10.0.0.0/16", "zones": 3, "nat": "single"},
+    "goldenfleet:edge": {},
+    "goldenfleet:tiers": {
+        "gateway": {
+            "recipe": "gateway",
+            "channel": "dev",
+            "instanceTypes": ["c7i.large", "c6i.large", "m7i.large"],
+            "min": 1,
+            "desired": 2,
+            "max": 4,
+            "onDemandBase": 1,
+        },
+        "model": {
+            "recipe": "llama",
+            "channel": "dev",
+            "engine": "vllm",
+            "instanceTypes": ["g6.xlarge", "g5.xlarge", "g6e.xlarge"],
+            "min": 1,
+            "desired": 2,
+            "max": 4,
+            "onDemandBase": 1,
+        },
+    },
+}
+CERTIFICATE = {
+    "certificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/abc",
+    "domain": "llm.example.com",
+}
+
+REMOVED = object()
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with the setting at `path` (dots between levels) set to `value`, or taken out."""
+    config = copy.deepcopy(GOOD)
+    *parents, last = f"goldenfleet:{path}".split(".")
+    level = config
+    for parent in parents:
+        level = level[parent]
+    if value is REMOVED:
+        del level[last]
+    else:
+        level[last] = value
+    return config
+
+
+def refusal(config: dict[str, Any], stack: str = "dev") -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(stack, config)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("colour", "red", "goldenfleet:colour: there is no such setting"),
+        ("network.nats", 1, "goldenfleet:network.nats: there is no such setting"),
+        ("edge.ports", [80], "goldenfleet:edge.ports: there is no such setting"),
+        ("tiers.cache", {}, "goldenfleet:tiers.cache: there is no such setting"),
+        ("tiers.model.spotPrice", 1, "goldenfleet:tiers.model.spotPrice: there is no such setting"),
+        (
+            "tiers.model.instance_types",
+            [],
+            "goldenfleet:tiers.model.instance_types: there is no such setting",
+        ),
+        ("tiers.gateway.engine", "vllm", "goldenfleet:tiers.gateway.engine: there is no such setting"),
+        ("tiers.model.requestsPerTarget", 9, "goldenfleet:tiers.model.requestsPerTarget: there is no such"),
+        ("stack", "dev", "goldenfleet:stack cannot be set"),
+    ],
+)
+def test_unknown_settings_are_refused_at_every_level(path: str, value: Any, says: str) -> None:
+    """A key that no setting has is named with its whole path."""
+    assert says in refusal(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tiers",
+        "tiers.gateway",
+        "tiers.model.recipe",
+        "tiers.model.engine",
+        "tiers.model.instanceTypes",
+        "tiers.gateway.onDemandBase",
+    ],
+)
+def test_missing_settings_are_named(path: str) -> None:
+    """What has no default must be there."""
+    assert f"goldenfleet:{path}: is missing" in refusal(changed(path, REMOVED))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("tiers.model.min", 3, "desired 2 is below min 3: raise desired to 3 or lower min to 2"),
+        ("tiers.model.desired", 9, "desired 9 is above max 4: lower desired to 4 or raise max to 9"),
+        ("tiers.gateway.min", 5, "min 5 is above max 4: lower min to 4 or raise max to 5"),
+        (
+            "tiers.model.onDemandBase",
+            5,
+            "onDemandBase 5 is above max 4: lower onDemandBase to 4 or raise max to 5",
+        ),
+        ("tiers.model.onDemandBase", -1, "greater than or equal to 0, not -1"),
+        ("tiers.model.onDemandPercent", 101, "less than or equal to 100, not 101"),
+        ("tiers.model.onDemandPercent", -1, "greater than or equal to 0, not -1"),
+        ("tiers.model.max", 0, "greater than or equal to 1, not 0"),
+        ("tiers.model.deregistrationDelaySeconds", 91, "less than or equal to 90, not 91"),
+        ("tiers.model.instanceTypes", [], "at least 1 item"),
+        ("tiers.model.instanceTypes", ["g6"], "not 'g6'"),
+        ("tiers.model.instanceTypes", ["g6.xlarge"] * 2, "instanceTypes names g6.xlarge more than once"),
+        ("tiers.model.instanceTypes", [f"g6.{n}xlarge" for n in range(41)], "at most 40 items"),
+        (
+            "tiers.model.instanceTypes",
+            ["g6.xlarge", "c7i.large"],
+            "engine vllm needs GPUs, and instanceTypes has c7i",
+        ),
+        (
+            "tiers.gateway.instanceTypes",
+            ["c7i.large", "c7g.large"],
+            "c7i.large is x86_64, c7g.large is arm64",
+        ),
+        ("tiers.model.engine", "ollama", "not 'ollama'"),
+        ("tiers.model.channel", "beta", "not 'beta'"),
+        ("tiers.model.recipe", "../up", "not '../up'"),
+        ("tiers.model.volumeGib", 1, "greater than or equal to 8, not 1"),
+        ("tiers.gateway.requestsPerTarget", 0, "greater than or equal to 1, not 0"),
+        ("network.zones", 1, "greater than or equal to 2, not 1"),
+        ("network.zones", 7, "less than or equal to 6, not 7"),
+        ("network.cidr", "10.0.0.0/20", "cidr 10.0.0.0/20 must be from /16"),
+        ("network.cidr", "10.0.0.0/8", "cidr 10.0.0.0/8 must be from /16"),
+        ("network.cidr", "10.0.0.1/16", "not '10.0.0.1/16'"),
+        ("network.nat", "none", "not 'none'"),
+        ("edge.idleTimeoutSeconds", 75, "less than or equal to 70, not 75"),
+        ("edge.allowedCidrs", [], "at least 1 item"),
+        ("edge.certificateArn", "arn:aws:iam::1:x", "not 'arn:aws:iam::1:x'"),
+        ("edge.certificateArn", CERTIFICATE["certificateArn"], "domain is missing"),
+        ("edge.domain", "llm.example.com", "certificateArn is missing"),
+        ("logRetentionDays", 8, "not 8"),
+    ],
+)
+def test_impossible_settings_are_refused(path: str, value: Any, says: str) -> None:
+    """The message names the setting, or its tier and in it the numbers to change."""
+    message = refusal(changed(path, value))
+    assert says in message
+    setting, _, leaf = f"goldenfleet:{path}".rpartition(".")
+    assert f"  goldenfleet:{path}" in message or (f"  {setting}: " in message and leaf in message)
+
+
+def test_every_wrong_setting_is_listed_at_once() -> None:
+    """Two mistakes need one run to be found."""
+    config = changed("tiers.model.onDemandPercent", 101)
+    config["goldenfleet:network"]["zones"] = 1
+    message = refusal(config)
+    assert "goldenfleet:tiers.model.onDemandPercent" in message
+    assert "goldenfleet:network.zones" in message
+
+
+@pytest.mark.parametrize(
+    ("stack", "says"),
+    [
+        ("rehearsal-of-it", "has 15 characters, 2 more than the 13 that fit"),
+        ("Dev", "lower-case letters"),
+        ("1st", "begin with a letter"),
+        ("dev-", "lower-case letters"),
+        ("a--b", "single hyphens"),
+        ("", "begin with a letter"),
+    ],
+)
+def test_stack_names_that_no_load_balancer_can_have_are_refused(stack: str, says: str) -> None:
+    """The limit is told, and by how much a name exceeds it."""
+    assert says in refusal(GOOD, stack)
+    with pytest.raises(SettingsError, match=says):
+        load_settings(PROJECT, stack)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("edge", {}, "goldenfleet:edge.certificateArn is missing: production serves HTTPS only"),
+        ("tiers.gateway.onDemandBase", 0, "goldenfleet:tiers.gateway.onDemandBase is 0: raise it to 1"),
+        ("tiers.model.onDemandBase", 0, "goldenfleet:tiers.model.onDemandBase is 0: raise it to 1"),
+    ],
+)
+def test_production_asks_for_more(path: str, value: Any, says: str) -> None:
+    """HTTPS, and a node in each tier that spot cannot take; elsewhere neither is asked."""
+    config = {"goldenfleet:edge": CERTIFICATE, **changed(path, value), "goldenfleet:production": True}
+    if path != "edge":
+        config["goldenfleet:edge"] = CERTIFICATE
+    assert says in refusal(config)
+    assert Settings.from_config("dev", {**config, "goldenfleet:production": False})
+
+
+def test_nodes_must_fit_into_one_zone() -> None:
+    """The sum of the tiers' max is held against a zone's subnet, with how many are too many."""
+    config = changed("network.cidr", "10.0.0.0/19")
+    config["goldenfleet:tiers"]["model"]["max"] = 600
+    assert "add up to 604 nodes" in refusal(config)
+    assert "holds 507: lower max by 97" in refusal(config)
+
+
+def test_configuration_reads_the_same_as_json_text() -> None:
+    """A running program gets structured values as JSON text and passes other namespaces over."""
+    text = {key: json.dumps(value) for key, value in GOOD.items()} | {"aws:region": "us-east-1"}
+    assert Settings.from_config("dev", text) == Settings.from_config("dev", GOOD)
+
+
+@pytest.mark.parametrize("stack", ["rehearsal", "dev", "stage", "prod"])
+def test_every_stack_of_the_project_loads(stack: str) -> None:
+    """The files in the repository are good, diverse and mostly spot."""
+    settings = load_settings(PROJECT, stack)
+    assert settings.production is (stack == "prod")
+    for tier in (settings.tiers.gateway, settings.tiers.model):
+        assert len(tier.instance_types) >= 3
+        assert tier.on_demand_percent < 50
+
+
+def test_rehearsal_keeps_one_node_a_tier_on_demand() -> None:
+    """Two gateways and three model nodes, one on demand each, and the rest spot."""
+    tiers = load_settings(PROJECT, "rehearsal").tiers
+    assert (tiers.gateway.desired, tiers.model.desired) == (2, 3)
+    for tier in (tiers.gateway, tiers.model):
+        assert (tier.on_demand_base, tier.on_demand_percent) == (1, 0)
+        assert tier.min == 1
+        assert tier.desired + 2 <= tier.max <= tier.desired + 3
+
+
+def test_overrides_replace_whole_keys() -> None:
+    """What the command line sets wins over the file."""
+    settings = load_settings(PROJECT, "rehearsal", {"goldenfleet:network": '{"zones": 2}'})
+    assert settings.network.zones == 2
+    assert len(settings.network.private_blocks) == 2
+
+
+@pytest.mark.parametrize(("nodes", "minimum", "maximum"), [(1, 1, 4), (3, 1, 6), (40, 1, 43), (0, 0, 3)])
+def test_tiers_start_at_another_size_with_the_same_room(nodes: int, minimum: int, maximum: int) -> None:
+    """The override keeps every other setting, and the distance from desired to max."""
+    before = load_settings(PROJECT, "rehearsal")
+    after = load_settings(PROJECT, "rehearsal", before.with_desired({"model": nodes}))
+    model = after.tiers.model
+    assert (model.min, model.desired, model.max) == (minimum, nodes, maximum)
+    assert after.tiers.gateway == before.tiers.gateway
+    assert model.model_copy(update={"min": 1, "desired": 3, "max": 6}) == before.tiers.model
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("config: [", "cannot be read"),
+        ("- a", "has no `config:`"),
+        ("config:", "has no `config:`"),
+        ("", "has no"),
+    ],
+)
+def test_files_that_are_no_stack_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    """The file is named, and what is wrong with it."""
+    path = tmp_path / "Pulumi.dev.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=says) as caught:
+        load_settings(tmp_path, "dev")
+    assert str(path) in str(caught.value)
+
+
+def test_a_stack_without_a_file_is_refused(tmp_path: Path) -> None:
+    """The missing file is named."""
+    with pytest.raises(SettingsError, match=r"there is no .*Pulumi\.dev\.yaml"):
+        load_settings(tmp_path, "dev")
+
+
+def test_settings_do_not_change() -> None:
+    """They are frozen: what was checked is what runs."""
+    settings = Settings.from_config("dev", GOOD)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.tiers.model.max = 99  # type: ignore[misc]
