@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
 from fleet.errors import GoldenfleetError
-from fleet.stack import images, outputs, tags
+from fleet.stack import outputs, tags
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.firewall import CONTROL, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import ControlIdentity
+from fleet.stack.image import Image, published
 from fleet.stack.naming import GATEWAY, MODEL
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import NoticeAlarms, TierAlarms, TierLogs
 from fleet.stack.settings import Settings
-from fleet.stack.settings import Tier as TierSettings
 from fleet.stack.tier import Tier, TierPlan
+
+
+class Ground(NamedTuple):
+    """What both tiers stand on, all of it there before a node boots."""
+
+    network: Network
+    firewall: Firewall
+    notices: Notices
 
 
 def main() -> None:
@@ -38,62 +47,68 @@ def build(settings: Settings) -> None:
     stack, tiers = settings.stack, settings.tiers
     shared = {tags.STACK: stack, tags.TIER: tags.SHARED}
     pulumi.runtime.register_stack_transformation(tags.tagging(shared))
-    found = {name: _image(stack, tier) for name, tier in ((GATEWAY, tiers.gateway), (MODEL, tiers.model))}
+    # Before the first resource: a missing image leaves nothing half made.
+    model_image, gateway_image = _image(settings, MODEL), _image(settings, GATEWAY)
 
-    network = Network(stack, settings.network)
-    ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
-    firewall = Firewall(stack, network.vpc.id, ports, settings.edge.allowed_cidrs)
-    notices = Notices(stack)
-    NoticeAlarms(stack, notices)
-    before_nodes = [network, firewall, notices]
-
-    public = Edge(
-        _edge_plan(settings, GATEWAY, tiers.gateway),
-        network.vpc.id,
-        network.public_subnets,
-        firewall.group(PUBLIC_BALANCER),
-    )
-    internal = Edge(
-        _edge_plan(settings, MODEL, tiers.model),
-        network.vpc.id,
-        network.private_subnets,
-        firewall.group(MODEL_BALANCER),
-    )
+    ground = _ground(settings)
+    public, internal = _edge(settings, GATEWAY, ground), _edge(settings, MODEL, ground)
     nodes = pulumi.Output.concat("target-group:", internal.target_group.arn)
-    plans = (
-        (TierPlan(stack, MODEL, found[MODEL], tiers.model, {"engine": tiers.model.engine}), internal),
-        (TierPlan(stack, GATEWAY, found[GATEWAY], tiers.gateway, {"nodes": nodes}), public),
-    )
-    made: dict[str, tuple[Tier, Edge]] = {}
-    for plan, edge in plans:
-        logs = TierLogs(stack, plan.name, settings.log_retention_days)
-        TierAlarms(stack, plan.name, edge)
-        group = firewall.group(plan.name)
-        tier = Tier(plan, edge, network.private_subnets, group, logs.group.arn, before_nodes)
-        made[plan.name] = tier, edge
+    model = TierPlan(stack, MODEL, model_image, tiers.model, {"engine": tiers.model.engine})
+    gateway = TierPlan(stack, GATEWAY, gateway_image, tiers.gateway, {"nodes": nodes})
+    made = {
+        MODEL: (_tier(settings, model, ground, internal), internal),
+        GATEWAY: (_tier(settings, gateway, ground, public), public),
+    }
     made[GATEWAY][0].track_requests(public, tiers.gateway.requests_per_target)
 
-    control = ControlIdentity(
-        stack,
-        notices.queue.arn,
-        [tier.group.arn for tier, _ in made.values()],
-        [edge.target_group.arn for _, edge in made.values()],
-    )
-    outputs.export(settings.edge.domain, public, notices, made, control, firewall.group(CONTROL))
+    control = _control(stack, ground.notices, made)
+    control_group = ground.firewall.group(CONTROL)
+    outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 
-def _image(stack: str, tier: TierSettings) -> images.Image:
-    return images.published(stack, tier.recipe, tier.channel, tier.instance_types)
+def _image(settings: Settings, tier: str) -> Image:
+    chosen = settings.tier(tier)
+    return published(settings.stack, chosen.recipe, chosen.channel, chosen.instance_types)
 
 
-def _edge_plan(settings: Settings, tier: str, tier_settings: TierSettings) -> EdgePlan:
+def _ground(settings: Settings) -> Ground:
+    network = Network(settings.stack, settings.network)
+    ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
+    firewall = Firewall(settings.stack, network.vpc.id, ports, settings.edge.allowed_cidrs)
+    notices = Notices(settings.stack)
+    NoticeAlarms(settings.stack, notices)
+    return Ground(network, firewall, notices)
+
+
+def _edge(settings: Settings, tier: str, ground: Ground) -> Edge:
+    """The gateways' is public, the model nodes' internal."""
     internal = tier == MODEL
-    return EdgePlan(
+    network = ground.network
+    plan = EdgePlan(
         stack=settings.stack,
         tier=tier,
         internal=internal,
         certificate_arn=None if internal else settings.edge.certificate_arn,
         idle_timeout_seconds=settings.edge.idle_timeout_seconds,
-        deregistration_delay_seconds=tier_settings.deregistration_delay_seconds,
+        deregistration_delay_seconds=settings.tier(tier).deregistration_delay_seconds,
         protected=settings.production,
+    )
+    subnets = network.private_subnets if internal else network.public_subnets
+    group = ground.firewall.group(MODEL_BALANCER if internal else PUBLIC_BALANCER)
+    return Edge(plan, network.vpc.id, subnets, group)
+
+
+def _tier(settings: Settings, plan: TierPlan, ground: Ground, edge: Edge) -> Tier:
+    logs = TierLogs(settings.stack, plan.name, settings.log_retention_days)
+    TierAlarms(settings.stack, plan.name, edge)
+    group = ground.firewall.group(plan.name)
+    return Tier(plan, edge, ground.network.private_subnets, group, logs.group.arn, ground)
+
+
+def _control(stack: str, notices: Notices, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:
+    return ControlIdentity(
+        stack,
+        notices.queue.arn,
+        [tier.group.arn for tier, _ in made.values()],
+        [edge.target_group.arn for _, edge in made.values()],
     )

@@ -159,6 +159,10 @@ class Settings(_Strict):
                 f"Correct Pulumi.{stack}.yaml or the option that overrides it.",
             ) from exc
 
+    def tier(self, name: str) -> Tier:
+        """Raises KeyError for a name that is no tier's."""
+        return dict(_named(self.tiers))[name]
+
     def with_desired(self, desired: Mapping[str, int]) -> dict[str, str]:
         """Overrides that start tiers at other sizes, keeping their room to grow.
 

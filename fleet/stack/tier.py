@@ -12,7 +12,7 @@ import pulumi_aws as aws
 from fleet.stack import settings
 from fleet.stack.edge import Edge
 from fleet.stack.identity import NodeIdentity
-from fleet.stack.images import Image
+from fleet.stack.image import Image
 from fleet.stack.naming import config_parameter, resource_name
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 
