@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 import time
@@ -72,9 +73,12 @@ async def serve(host: str, port: int, limits: Limits) -> None:
 def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=_BACKLOG)
+    except socket.gaierror as exc:
+        raise EngineError(f"cannot find the address {host}: {exc.strerror}; give an IP address") from exc
     except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
         raise EngineError(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another address or stop what holds it"
+            f"cannot listen on {host}:{port}: {reason}; choose another address or stop what holds it"
         ) from exc
 
 

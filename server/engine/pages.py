@@ -22,13 +22,11 @@ class PagePool:
     def used_share(self) -> float:
         return 1 - len(self._free) / self.total
 
-    def take(self, count: int) -> list[int] | None:
+    def take(self, count: int) -> tuple[int, ...] | None:
         """`count` pages, or None when there are not so many: the sequence waits."""
         if count > len(self._free):
             return None
-        return [self._free.pop() for _ in range(count)]
+        return tuple(self._free.pop() for _ in range(count))
 
-    def give_back(self, pages: list[int]) -> None:
-        """Empties `pages`, so that a second call gives nothing back twice."""
-        self._free.extend(pages)
-        pages.clear()
+    def give_back(self, pages: tuple[int, ...]) -> None:
+        self._free.extend(reversed(pages))

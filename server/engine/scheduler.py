@@ -30,7 +30,7 @@ class Running:
     ignore_end: bool = False
     tokens: list[int] = field(init=False)
     cached: int = 0
-    pages: list[int] = field(default_factory=list)
+    pages: tuple[int, ...] = ()
     gone: bool = False
 
     def __post_init__(self) -> None:
@@ -152,6 +152,7 @@ class Scheduler:
     def _let_go(self, sequence: Running) -> None:
         sequence.gone = True
         self.pool.give_back(sequence.pages)
+        sequence.pages = ()
 
 
 def _chunks(sequence: Running) -> Iterator[Slice]:
