@@ -1,0 +1,131 @@
+"""Launching members: which pool, and what when there is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from moto.autoscaling.models import ASG_NAME_TAG
+from moto.autoscaling.models import InstanceState as MotoMember
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.instances import Instance
+
+from fleet.rehearsal.cloud import activities
+from fleet.rehearsal.cloud.records import Group, Machine, Member
+from fleet.rehearsal.cloud.template import (
+    Purchase,
+    profile_of,
+    purchase_of,
+    run_arguments,
+    user_data_of,
+    version_of,
+)
+from fleet.rehearsal.cloud.views import PurchaseOption
+from fleet.rehearsal.cloud.world import World
+from fleet.rehearsal.market import Pool, choose
+
+RETRY_SECONDS = 60.0  # AWS tries again about once a minute
+_NO_SPOT = (
+    "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your "
+    "request configuration. Please adjust your request and try again."
+)
+_NO_ON_DEMAND = (
+    "Could not launch On-Demand Instances. InsufficientInstanceCapacity - There is no capacity available "
+    "that matches your request."
+)
+
+
+def launch(world: World, group: Group, option: PurchaseOption, count: int) -> None:
+    """Launch so many instances; after a failure wait before the next try, and never buy the other option."""
+    if count <= 0 or world.clock() < group.retry_at.get(option, 0.0):
+        return
+    for _ in range(count):
+        if not _launch_one(world, group, option):
+            group.retry_at[option] = world.clock() + world.scaled(RETRY_SECONDS)
+            return
+
+
+def _launch_one(world: World, group: Group, option: PurchaseOption) -> bool:
+    before = sum(1 for member in group.members.values() if not member.is_terminating)
+    purchase = purchase_of(group.moto)
+    found = _pick(world, group, purchase, option)
+    if found is None:
+        reason = _NO_SPOT if option == "spot" else _NO_ON_DEMAND
+        activities.launch_failed(world, group, reason, before)
+        return False
+    pool, subnet = found
+    try:
+        instance = _run(world, group, option, pool.instance_type, subnet)
+    except EC2ClientError as error:
+        activities.launch_failed(world, group, str(error.message), before)
+        return False
+    _enlist(world, group, world.machines[instance.id], before)
+    return True
+
+
+def _pick(world: World, group: Group, purchase: Purchase, option: PurchaseOption) -> tuple[Pool, str] | None:
+    """A pool and its subnet: in the zones with fewest members first, by the option's strategy."""
+    subnets = {
+        str(subnet.availability_zone): str(subnet.id)
+        for name in (group.moto.vpc_zone_identifier or "").split(",")
+        if name
+        for subnet in [world.ec2.get_subnet(name.strip())]
+    }
+    used = Counter(m.machine.pool.availability_zone for m in group.members.values() if not m.is_terminating)
+    strategy = purchase.spot_strategy if option == "spot" else purchase.on_demand_strategy
+    for level in sorted({used[zone] for zone in subnets}):
+        zones = [zone for zone in subnets if used[zone] == level]
+        pools = [Pool(kind, zone) for kind in purchase.instance_types for zone in zones]
+        offer = choose(world.market.offers(pools, option), strategy)
+        if offer is not None:
+            return offer.pool, subnets[offer.pool.availability_zone]
+    return None
+
+
+def _run(world: World, group: Group, option: PurchaseOption, instance_type: str, subnet: str) -> Instance:
+    moto = group.moto
+    spot: dict[str, Any] = {"instance_market_options": {"MarketType": "spot"}} if option == "spot" else {}
+    reservation = world.ec2.run_instances(
+        moto.image_id,
+        1,
+        user_data_of(moto),
+        list(moto.security_groups or []),
+        instance_type=instance_type,
+        is_instance_type_default=False,
+        subnet_id=subnet,
+        tags={"instance": {**moto.get_propagated_tags(), **moto.instance_tags, ASG_NAME_TAG: group.name}},
+        lifecycle=option if option == "spot" else None,
+        **run_arguments(moto),
+        **spot,
+    )
+    instance = reservation.instances[0]
+    profile = profile_of(moto)
+    if profile:
+        world.ec2.associate_iam_instance_profile(
+            instance.id,
+            iam_instance_profile_name=profile.get("Name"),
+            iam_instance_profile_arn=profile.get("Arn"),
+        )
+    return instance
+
+
+def _enlist(world: World, group: Group, machine: Machine, before: int) -> None:
+    version = version_of(group.moto)
+    machine.instance.autoscaling_group = group.moto  # type: ignore[attr-defined]
+    state = MotoMember(
+        machine.instance, "Pending", protected_from_scale_in=group.moto.new_instances_protected_from_scale_in
+    )
+    member = Member(state, machine, str(version.number) if version else None, None)
+    member.activity = activities.launching(world, group, machine, before)
+    join(world, group, member)
+
+
+def join(world: World, group: Group, member: Member) -> None:
+    """Make an instance a member, on its way into service."""
+    machine = member.machine
+    machine.group, machine.lifecycle_state = group.name, None
+    machine.target_lifecycle_state = "InService"
+    member.state.lt_version = member.template_version  # type: ignore[attr-defined]
+    group.members[machine.id] = member
+    group.moto.instance_states.append(member.state)
+    world.tell("lifecycle.Pending", machine.id, group.name)

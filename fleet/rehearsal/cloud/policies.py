@@ -1,0 +1,188 @@
+"""Scaling policies: kept a group each, and target tracking that acts on what the metrics say."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from statistics import fmean
+from typing import Any
+
+from moto.autoscaling.exceptions import ValidationError
+from moto.autoscaling.models import AutoScalingBackend, FakeScalingPolicy
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+from moto.core.responses import ActionResult, EmptyResult
+
+from fleet.rehearsal.cloud import groups
+from fleet.rehearsal.cloud.patches import Patches
+from fleet.rehearsal.cloud.records import Group, Member
+from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
+from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World, utc
+
+_CUSTOM_METRIC_SECONDS = 60.0
+_KNOWN_METRICS = ("ASGAverageCPUUtilization", "ALBRequestCountPerTarget")
+
+
+def track(world: World, group: Group) -> None:
+    """Let the group's target-tracking policies set its desired capacity."""
+    now = world.clock()
+    tracked = {p.name: p for p in world.autoscaling.policies.values() if _tracks(p, group)}
+    policies = [_policy(policy) for policy in tracked.values()]
+    if not policies:
+        return
+    values = {name: _value(world, group, _configuration(policy)) for name, policy in tracked.items()}
+    group.breaches = {
+        p.name: observe(group.breaches.get(p.name, Breach()), p, values[p.name], now) for p in policies
+    }
+    sizes = _sizes(world, group, max(_warmup(group, policy) for policy in tracked.values()))
+    desired = desired_capacity(policies, values, group.breaches, sizes, now, world.time_scale)
+    if desired != group.desired:
+        group.breaches.clear()
+        groups.set_desired(world, group, desired, f"a monitor alarm of policy {_names(policies)}")
+
+
+def _names(policies: list[Policy]) -> str:
+    return ", ".join(sorted(policy.name for policy in policies))
+
+
+def _tracks(policy: FakeScalingPolicy, group: Group) -> bool:
+    return (
+        policy.auto_scaling_group_name == group.name
+        and policy.policy_type == "TargetTrackingScaling"
+        and bool(getattr(policy, "enabled", True))
+    )
+
+
+def _configuration(policy: FakeScalingPolicy) -> dict[str, Any]:
+    return dict(vars(policy.target_tracking_configuration))
+
+
+def _policy(policy: FakeScalingPolicy) -> Policy:
+    wanted = _configuration(policy)
+    return Policy(
+        str(policy.name), float(wanted["TargetValue"]), str(wanted.get("DisableScaleIn")).lower() == "true"
+    )
+
+
+def _value(world: World, group: Group, wanted: dict[str, Any]) -> float | None:
+    predefined = wanted.get("PredefinedMetricSpecification")
+    if not predefined:
+        return _custom(world, wanted.get("CustomizedMetricSpecification") or {})
+    if predefined["PredefinedMetricType"] == "ASGAverageCPUUtilization":
+        return world.metrics.average_cpu(group.name)
+    suffix = str(predefined["ResourceLabel"]).partition("/targetgroup/")[2]
+    arn = next((a for a in world.elbv2.target_groups if a.endswith(f":targetgroup/{suffix}")), None)
+    return world.metrics.requests_per_target(arn) if arn else None
+
+
+def _custom(world: World, wanted: dict[str, Any]) -> float | None:
+    """The average of what PutMetricData gave for the metric in the last minute of AWS's time."""
+    dimensions = {(d["Name"], d["Value"]) for d in wanted.get("Dimensions") or []}
+    after = utc(world.clock()) - timedelta(seconds=world.scaled(_CUSTOM_METRIC_SECONDS))
+    values = [
+        float(datum.value)
+        for datum in cloudwatch_backends[ACCOUNT][REGION].metric_data
+        if isinstance(datum, MetricDatum)
+        and (datum.namespace, datum.name) == (wanted.get("Namespace"), wanted.get("MetricName"))
+        and {(d.name, d.value) for d in datum.dimensions} == dimensions
+        and datum.timestamp.replace(tzinfo=None) >= after
+    ]
+    return fmean(values) if values else None
+
+
+def _sizes(world: World, group: Group, warmup: float) -> Sizes:
+    serving = [member for member in group.members.values() if member.in_service]
+    pending = sum(1 for member in group.members.values() if member.is_pending)
+    ready_before = world.clock() - world.scaled(warmup)
+    warm = sum(1 for member in serving if _served_since(member) <= ready_before)
+    return Sizes(
+        group.desired,
+        int(group.moto.min_size or 0),
+        int(group.moto.max_size or 0),
+        warm,
+        len(serving) - warm + pending,
+    )
+
+
+def _served_since(member: Member) -> float:
+    return member.in_service_at if member.in_service_at is not None else float("inf")
+
+
+def _warmup(group: Group, policy: FakeScalingPolicy) -> float:
+    """Seconds of AWS."""
+    given = policy.estimated_instance_warmup
+    if given in (None, ""):
+        given = getattr(group.moto, "default_instance_warmup", None)
+    return float(group.moto.default_cooldown if given is None else given)
+
+
+def _require(wanted: Any) -> None:
+    predefined = (wanted or {}).get("PredefinedMetricSpecification")
+    if not predefined:
+        return
+    kind = predefined["PredefinedMetricType"]
+    if kind not in _KNOWN_METRICS:
+        raise ValidationError(f"The emulated cloud has no predefined metric {kind}.")
+    if kind == "ALBRequestCountPerTarget" and not predefined.get("ResourceLabel"):
+        raise ValidationError(
+            "Resource label must be specified for the ALBRequestCountPerTarget predefined metric type."
+        )
+
+
+def _alarms(policy: FakeScalingPolicy) -> list[dict[str, str]]:
+    if policy.policy_type != "TargetTrackingScaling":
+        return []
+    names = [
+        f"TargetTracking-{policy.auto_scaling_group_name}-Alarm{side}-{uuid.uuid4()}"
+        for side in ("High", "Low")
+    ]
+    return [
+        {"AlarmName": name, "AlarmARN": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}"}
+        for name in names
+    ]
+
+
+def install(world: World, patches: Patches) -> None:
+    """Policies keyed by group and name, checked, with the alarms that AWS makes for them."""
+
+    def make_put(original: Any) -> Any:
+        def put_scaling_policy(
+            self: AutoScalingBackend, name: str, *args: Any, **kwargs: Any
+        ) -> FakeScalingPolicy:
+            group = groups.find(world, kwargs["as_name"])
+            _require(kwargs.get("target_tracking_config"))
+            other = self.policies.pop(name, None)
+            policy: FakeScalingPolicy = original(self, name, *args, **kwargs)
+            self.policies.pop(name)
+            if other is not None:
+                self.policies[name] = other
+            key = f"{group.name}/{name}"
+            policy.alarms = getattr(self.policies.get(key), "alarms", None) or _alarms(policy)  # type: ignore[attr-defined]
+            policy.enabled = True  # type: ignore[attr-defined]
+            if not policy.predictive_scaling_configuration:
+                policy.predictive_scaling_configuration = None  # type: ignore[assignment]
+            self.policies[key] = policy
+            return policy
+
+        return put_scaling_policy
+
+    def make_put_action(original: Any) -> Any:
+        def put_scaling_policy(self: AutoScalingResponse) -> ActionResult:
+            original(self)
+            policy = world.autoscaling.policies[
+                f"{self._get_param('AutoScalingGroupName')}/{self._get_param('PolicyName')}"
+            ]
+            return ActionResult({"PolicyARN": policy.arn, "Alarms": policy.alarms})  # type: ignore[attr-defined]
+
+        return put_scaling_policy
+
+    def delete_policy(self: AutoScalingResponse) -> ActionResult:
+        name, group = self._get_param("PolicyName"), self._get_param("AutoScalingGroupName")
+        for key, policy in list(self.autoscaling_backend.policies.items()):
+            if name in (policy.name, policy.arn) and group in (None, policy.auto_scaling_group_name):
+                del self.autoscaling_backend.policies[key]
+        return EmptyResult()
+
+    patches.wrap(AutoScalingBackend, "put_scaling_policy", make_put)
+    patches.wrap(AutoScalingResponse, "put_scaling_policy", make_put_action)
+    patches.set(AutoScalingResponse, "delete_policy", delete_policy)
