@@ -37,9 +37,14 @@ class _Strict(BaseModel):
 
 
 class Network(_Strict):
-    cidr: IPv4Network = IPv4Network("10.0.0.0/16")
-    zones: int = Field(default=3, ge=2, le=6)
-    nat: Literal["single", "per-zone"] = "single"
+    cidr: IPv4Network = Field(
+        default=IPv4Network("10.0.0.0/16"), description="Addresses of the VPC, from /16 to /19."
+    )
+    zones: int = Field(default=3, ge=2, le=6, description="Availability zones, the region's first ones.")
+    nat: Literal["single", "per-zone"] = Field(
+        default="single",
+        description="One NAT gateway for all zones, or one each: a zone's failure stays its own.",
+    )
 
     @property
     def public_blocks(self) -> tuple[IPv4Network, ...]:
@@ -63,11 +68,17 @@ class Network(_Strict):
 
 
 class Edge(_Strict):
-    certificate_arn: CertificateArn | None = None
-    domain: Domain | None = None
-    allowed_cidrs: tuple[IPv4Network, ...] = Field(default=(IPv4Network("0.0.0.0/0"),), min_length=1)
+    certificate_arn: CertificateArn | None = Field(
+        default=None, description="Certificate of this account and region; with it clients use HTTPS only."
+    )
+    domain: Domain | None = Field(default=None, description="Name that the certificate is for.")
+    allowed_cidrs: tuple[IPv4Network, ...] = Field(
+        default=(IPv4Network("0.0.0.0/0"),), min_length=1, description="Where clients may come from."
+    )
     # Below the 75 s for which servers keep idle connections, or the balancer sends on closed ones: 502.
-    idle_timeout_seconds: int = Field(default=60, ge=10, le=70)
+    idle_timeout_seconds: int = Field(
+        default=60, ge=10, le=70, description="How long a connection may be silent, also in a stream."
+    )
 
     @model_validator(mode="after")
     def _named_certificate(self) -> Self:
@@ -78,21 +89,35 @@ class Edge(_Strict):
 
 
 class Tier(_Strict):
-    recipe: Slug
-    channel: Literal["dev", "stage", "prod"]
-    instance_types: tuple[InstanceType, ...] = Field(min_length=1, max_length=40)
-    min: Count
-    desired: Count
-    max: Annotated[int, Field(ge=1, le=1000)]
-    on_demand_base: Count
-    on_demand_percent: int = Field(default=0, ge=0, le=100)
-    volume_gib: int = Field(default=30, ge=8, le=16384)
-    volume_mibps: int = Field(default=125, ge=125, le=1000)
+    recipe: Slug = Field(description="Recipe of the image that nodes boot.")
+    channel: Literal["dev", "stage", "prod"] = Field(description="Channel whose image `up` pins.")
+    instance_types: tuple[InstanceType, ...] = Field(
+        min_length=1,
+        max_length=40,
+        description="Types in the order in which on-demand prefers them; the more, the deeper spot is.",
+    )
+    min: Count = Field(description="Fewest nodes.")
+    desired: Count = Field(description="Nodes to begin with; scaling changes it from then on.")
+    max: Annotated[int, Field(ge=1, le=1000)] = Field(description="Most nodes.")
+    on_demand_base: Count = Field(description="Nodes that are on demand before any is spot.")
+    on_demand_percent: int = Field(
+        default=0, ge=0, le=100, description="Share of on-demand nodes above the base."
+    )
+    volume_gib: int = Field(default=30, ge=8, le=16384, description="Size of the root volume.")
+    volume_mibps: int = Field(
+        default=125, ge=125, le=1000, description="Throughput of the root volume: how fast weights load."
+    )
     # A spot notice gives 120 s, and the group deregisters before it calls the hook.
-    deregistration_delay_seconds: int = Field(default=90, ge=0, le=90)
-    boot_seconds: int = Field(default=300, ge=30, le=7200)
-    warmup_seconds: int = Field(default=120, ge=0, le=3600)
-    cpu_target_percent: int = Field(default=70, ge=10, le=95)
+    deregistration_delay_seconds: int = Field(
+        default=90, ge=0, le=90, description="How long requests in flight may go on after deregistration."
+    )
+    boot_seconds: int = Field(
+        default=300, ge=30, le=7200, description="How long a new node may be unhealthy before it is replaced."
+    )
+    warmup_seconds: int = Field(
+        default=120, ge=0, le=3600, description="How long a new node does not count in scaling metrics."
+    )
+    cpu_target_percent: int = Field(default=70, ge=10, le=95, description="Average CPU that scaling aims at.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -102,12 +127,15 @@ class Tier(_Strict):
 
 
 class GatewayTier(Tier):
-    requests_per_target: int = Field(default=3000, ge=1)
-    """Requests a minute that one gateway should get."""
+    requests_per_target: int = Field(
+        default=3000, ge=1, description="Requests a minute and gateway that scaling aims at."
+    )
 
 
 class ModelTier(Tier):
-    engine: Literal["embedded", "llama-server", "sglang", "tgi", "vllm"]
+    engine: Literal["embedded", "llama-server", "sglang", "tgi", "vllm"] = Field(
+        description="Model server that the image starts."
+    )
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:
@@ -121,17 +149,22 @@ class ModelTier(Tier):
 
 
 class Tiers(_Strict):
-    gateway: GatewayTier
-    model: ModelTier
+    gateway: GatewayTier = Field(description="CPU nodes that clients talk to.")
+    model: ModelTier = Field(description="Nodes that generate.")
 
 
 class Settings(_Strict):
-    stack: str
-    production: bool = False
-    network: Network = Network()
-    edge: Edge = Edge()
-    tiers: Tiers
-    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = 14
+    stack: str = Field(description="Name of the stack, from the file's name.")
+    production: bool = Field(
+        default=False,
+        description="Demand HTTPS and on-demand nodes, and protect load balancers from deletion.",
+    )
+    network: Network = Field(default=Network(), description="The VPC.")
+    edge: Edge = Field(default=Edge(), description="The public load balancer.")
+    tiers: Tiers = Field(description="The gateway and model tiers.")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
+        default=14, description="How long CloudWatch keeps logs."
+    )
 
     @classmethod
     def from_file(cls, path: Path, overrides: Mapping[str, str] | None = None) -> Settings:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import SettingsError
-from fleet.stack.settings import Settings, load_settings
+from fleet.stack.settings import Edge, GatewayTier, ModelTier, Network, Settings, Tiers, load_settings
 
 PROJECT = Path(__file__).parents[3]
 
@@ -279,6 +279,13 @@ def test_a_stack_without_a_file_is_refused(tmp_path: Path) -> None:
     """The missing file is named."""
     with pytest.raises(SettingsError, match=r"there is no .*Pulumi\.dev\.yaml"):
         load_settings(tmp_path, "dev")
+
+
+def test_every_setting_is_described() -> None:
+    """A person can learn from the model what each setting does."""
+    for model in (Settings, Network, Edge, GatewayTier, ModelTier, Tiers):
+        for name, field in model.model_fields.items():
+            assert (field.description or "").endswith("."), f"{model.__name__}.{name}"
 
 
 def test_settings_do_not_change() -> None:
