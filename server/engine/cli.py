@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
 import time
@@ -73,10 +72,8 @@ async def serve(host: str, port: int, limits: Limits) -> None:
 def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=_BACKLOG)
-    except socket.gaierror as exc:
-        raise EngineError(f"cannot find the address {host}: {exc.strerror}; give an IP address") from exc
     except OSError as exc:
-        reason = os.strerror(exc.errno or 0)
+        reason = (exc.strerror or str(exc)).partition(" (while ")[0]
         raise EngineError(
             f"cannot listen on {host}:{port}: {reason}; choose another address or stop what holds it"
         ) from exc

@@ -37,7 +37,7 @@ def test_a_port_in_use_is_named():
     ("arguments", "code", "message"),
     [
         (["--pages", "3"], 1, "pages must be at least 64"),
-        (["--host", "no such host"], 1, "cannot find the address no such host"),
+        (["--host", "no such host"], 1, "cannot listen on no such host:8000: Name or service not known"),
         (["--port", "70000"], 2, "--port"),
         (["--pace-ms", "3"], 2, "No such option"),
     ],
