@@ -1,0 +1,48 @@
+"""A node's admin API: what it says of itself, and the word that it shall drain."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Final
+
+from fleet.control.drain import NodeState
+
+ADMIN_PORT: Final = 9090
+_TIMEOUT_S = 1.5
+_LONGEST_ANSWER = 64 * 1024
+# Straight to the node, whatever proxy the environment names.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def state(address: str, port: int = ADMIN_PORT) -> NodeState:
+    return _ask(urllib.request.Request(f"http://{address}:{port}/state"))
+
+
+def drain(address: str, reason: str, deadline_s: float, port: int = ADMIN_PORT) -> NodeState:
+    """`deadline_s`: seconds from now. Asking again is harmless."""
+    body = json.dumps({"reason": reason, "deadline_s": deadline_s}).encode()
+    headers = {"content-type": "application/json"}
+    return _ask(urllib.request.Request(f"http://{address}:{port}/drain", body, headers))
+
+
+def _ask(request: urllib.request.Request) -> NodeState:
+    """Only a refused connection is death: a busy node, too, may miss a time limit."""
+    try:
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
+            return _read(answer.read(_LONGEST_ANSWER))
+    except urllib.error.URLError as exc:
+        return NodeState("dead" if isinstance(exc.reason, ConnectionRefusedError) else "silent")
+    except (OSError, http.client.HTTPException):
+        return NodeState("silent")
+
+
+def _read(raw: bytes) -> NodeState:
+    try:
+        said = json.loads(raw)
+        phase, deadline = str(said["phase"]), said["deadline"]
+    except (ValueError, KeyError, TypeError):
+        return NodeState("silent")
+    return NodeState(phase, deadline if isinstance(deadline, (int, float)) else None)
