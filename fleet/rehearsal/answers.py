@@ -86,6 +86,22 @@ def _parse(data: bytes) -> Iterator[Answer]:
         yield Answer(**json.loads(line))
 
 
+class AnswerLog:
+    """The answers in a file that another process goes on writing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self.answers: list[Answer] = []
+
+    def read_on(self) -> int:
+        """Take in what is new; returns how many answers there are now."""
+        if self._path.exists():
+            fresh, self._offset = read_answers(self._path, self._offset)
+            self.answers += fresh
+        return len(self.answers)
+
+
 # The tiny engine was trained on this project's own words, so that is what it is asked about.
 _PROMPTS = (
     "A notice is",
@@ -105,7 +121,7 @@ _PROMPTS = (
     "What does the engine do?",
     "Who takes an instance away?",
 )
-_LENGTHS = (24, 48, 96, 64)
+_LENGTHS = (64, 160, 480, 320)
 _CHAT_FROM = 8
 
 

@@ -123,11 +123,17 @@ class Balancer:
             text: str = response.read().decode()
         return text
 
-    def stats(self) -> dict[str, int]:
-        """Envoy's counters by name without their prefix: `upstream_rq_total` and others."""
-        found = json.loads(self._admin(f"/stats?format=json&filter=^cluster.{cluster_name(0)}.upstream_"))
-        prefix = f"cluster.{cluster_name(0)}."
-        return {s["name"].removeprefix(prefix): s["value"] for s in found["stats"] if "name" in s}
+    def requests(self, target_group: str) -> int | None:
+        """How many requests were sent to a target group so far; None when no listener forwards to it."""
+        groups = [listener.target_group for listener in self._listeners]
+        if target_group not in groups:
+            return None
+        name = f"cluster.{cluster_name(groups.index(target_group))}.upstream_rq_total"
+        return next((int(s["value"]) for s in self._stats(name) if s.get("name") == name), 0)
+
+    def _stats(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self._admin(f"/stats?format=json&filter=^{name}$"))["stats"]
+        return found
 
     def refresh(self) -> None:
         """Tell Envoy about targets that came, went, or changed their state."""

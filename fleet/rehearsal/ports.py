@@ -7,8 +7,19 @@ import socket
 
 from fleet.rehearsal.errors import PortInUseError, RehearsalError
 
+NODE_PORTS = (8080, 9090, 8000, 1338)  # serving, admin, engine, instance metadata
+_NOBODYS = "127.255.255.254"
 
-def check_free(host: str, port: int) -> None:
+
+def check_nodes_can_listen() -> None:
+    """Raise PortInUseError when something holds one of the nodes' ports on every address of this machine."""
+    for port in NODE_PORTS:
+        check_free(_NOBODYS, port, "Nodes need it on addresses of their own: stop what listens on 0.0.0.0.")
+
+
+def check_free(
+    host: str, port: int, hint: str = "Stop what listens there, or choose another with --port."
+) -> None:
     """Raise PortInUseError when something listens on `host:port`, before anything of ours does."""
     with socket.socket() as probe:
         # As Envoy does: a port that only has closed connections left in TIME_WAIT is free.
@@ -17,8 +28,13 @@ def check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(
-                    f"port {port} on {host} is in use",
-                    "Stop what listens there, or choose another with --port.",
-                ) from error
+                raise PortInUseError(f"port {port} on {host} is in use", hint) from error
             raise RehearsalError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def free_port(host: str) -> int:
+    """A port of `host` that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,240 @@
+"""The `goldenfleet` command. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+import fleet
+from fleet.errors import GoldenfleetError
+
+if TYPE_CHECKING:
+    from fleet.rehearsal.plan import Checked
+    from fleet.rehearsal.report import Facts, Report
+
+_MODEL = "goldenfleet-embedded"
+NOTICED, USAGE, INTERRUPTED = 1, 2, 130
+_CHECKOUT = Path(fleet.__file__).parent.parent
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_EXAMPLES = """\b
+Examples:
+  goldenfleet rehearse
+  goldenfleet rehearse --clients 200 --interrupt storm
+  goldenfleet rehearse --interrupt spot:model,kill:gateway --png fleet.png
+  goldenfleet rehearse --json > report.json
+  goldenfleet rehearse --interrupt none --keep
+
+\b
+Exit codes: 0 no client noticed, 1 something was lost or truncated or the rehearsal failed,
+2 it cannot start as asked, 130 Ctrl-C.
+"""
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(package_name="goldenfleet")
+def main() -> None:
+    """Golden images and a spot fleet for LLM serving that loses no request."""
+
+
+@main.command(epilog=_EXAMPLES)
+@click.option(
+    "--clients", default=40, type=click.IntRange(1, 2000), show_default=True, help="Half of them stream."
+)
+@click.option(
+    "--duration",
+    default=20.0,
+    type=click.FloatRange(1, 3600),
+    show_default=True,
+    help="Least seconds of load; it lasts until the interruptions are over.",
+)
+@click.option(
+    "--notice-seconds",
+    default=12.0,
+    type=click.FloatRange(6, 120),
+    show_default=True,
+    help="Real seconds that stand for the 120 of a spot notice; AWS's delays scale with it.",
+)
+@click.option(
+    "--interrupt",
+    default="default",
+    show_default=True,
+    metavar="WHAT",
+    help="default, storm, none, or a list of spot|kill|scale-in:gateway|model.",
+)
+@click.option("--gateways", default=2, type=click.IntRange(1), show_default=True, help="Nodes of that tier.")
+@click.option("--models", default=3, type=click.IntRange(1), show_default=True, help="Nodes of that tier.")
+@click.option(
+    "--port", default=8088, type=click.IntRange(1, 65535), show_default=True, help="Of the endpoint."
+)
+@click.option("--seed", default=1, show_default=True, help="Of prices, prompts and think times.")
+@click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use.")
+@click.option("--config", "-c", multiple=True, metavar="KEY=VALUE", help="Replace one key of that file.")
+@click.option(
+    "--project",
+    default=_CHECKOUT,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of Pulumi.yaml; by default this checkout.",
+)
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Keep logs and states in this new folder.")
+@click.option("--keep", is_flag=True, help="Leave the fleet running after the report, until Ctrl-C.")
+@click.option(
+    "--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw the timeline."
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+def rehearse(
+    config: tuple[str, ...],
+    run_dir: Path | None,
+    png: Path | None,
+    as_json: bool,
+    duration: float,
+    **asked: Any,
+) -> None:
+    """Run a whole spot fleet on this machine, take instances away, and report what clients noticed."""
+    # Imported here: moto, boto3 and gRPC take seconds that --help should not.
+    from fleet.rehearsal.plan import Plan, check
+
+    with _told_plainly(USAGE):
+        checked = check(Plan(duration_s=duration, config=_overrides(config), **asked))
+        outputs = _Outputs(png, as_json)
+        outputs.check()
+    with _told_plainly(NOTICED), _one_ctrl_c(), _directory(run_dir, checked.plan.keep) as directory:
+        kept_the_promise = _carry_out(checked, directory, outputs)
+    sys.exit(0 if kept_the_promise else NOTICED)
+
+
+def _overrides(config: tuple[str, ...]) -> Mapping[str, str]:
+    pairs = [entry.partition("=") for entry in config]
+    wrong = [key for key, equals, _ in pairs if not equals]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not KEY=VALUE", param_hint="--config")
+    return {key: value for key, _, value in pairs}
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    png: Path | None
+    as_json: bool
+
+    def check(self) -> None:
+        """A picture that cannot be written must not cost a whole rehearsal."""
+        if self.png is not None and not self.png.resolve().parent.is_dir():
+            raise GoldenfleetError(
+                f"cannot write {self.png}: its folder does not exist", "Make the folder first."
+            )
+
+    def give(self, report: Report, facts: Facts) -> None:
+        from fleet.rehearsal.words import describe
+
+        click.echo(json.dumps(report.as_json(), indent=2) if self.as_json else describe(report))
+        sys.stdout.flush()
+        if self.png is not None:
+            from fleet.rehearsal.timeline import draw
+
+            draw(facts, self.png)
+            click.echo(f"timeline drawn in {self.png}", err=True)
+
+
+def _carry_out(checked: Checked, directory: Path, outputs: _Outputs) -> bool:
+    from fleet.rehearsal.progress import TerminalProgress
+    from fleet.rehearsal.rehearsal import Rehearsal
+    from fleet.rehearsal.report import make_report
+
+    progress = TerminalProgress(Console(stderr=True))
+    with Rehearsal(checked, directory, progress) as rehearsal:
+        with progress.live():
+            facts = rehearsal.run()
+        if checked.plan.keep:
+            outputs.give(make_report(facts), facts)
+            _stay(rehearsal.endpoint, directory)
+        with progress.live():
+            facts = rehearsal.destroy(facts)
+    report = make_report(facts)
+    if not checked.plan.keep:
+        outputs.give(report, facts)
+    return report.kept_the_promise
+
+
+def _stay(endpoint: str, directory: Path) -> None:
+    question = (
+        '{"model": "goldenfleet-embedded", "messages": [{"role": "user", "content": "What is a notice?"}]}'
+    )
+    click.echo(
+        f"\nThe fleet goes on at {endpoint}. Try:\n\n"
+        f"  curl -s {endpoint}/v1/chat/completions -H 'content-type: application/json' -d '{question}'\n\n"
+        f"Logs are in {directory}. Ctrl-C stops everything.",
+        err=True,
+    )
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        click.echo("stopping", err=True)
+
+
+@contextmanager
+def _told_plainly(code: int) -> Iterator[None]:
+    """An error of ours is a message and an exit code, never a traceback."""
+    try:
+        yield
+    except GoldenfleetError as error:
+        click.echo(f"goldenfleet: {error.message}", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        click.echo("goldenfleet: stopped; nothing is left running", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _one_ctrl_c() -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) stops everything in order; further ones change nothing about that."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _directory(asked: Path | None, keep: bool) -> Iterator[Path]:
+    """Where logs and states go: removed at the end, unless it was asked for, kept, or something failed."""
+    if asked is not None:
+        try:
+            asked.mkdir(parents=True)
+        except OSError as error:
+            raise GoldenfleetError(
+                f"cannot make {asked}: {error.strerror}", "Name a folder that does not exist."
+            ) from error
+        yield asked.resolve()
+        return
+    made = Path(tempfile.mkdtemp(prefix="goldenfleet-"))
+    try:
+        yield made
+    except GoldenfleetError:
+        click.echo(f"logs are in {made}", err=True)
+        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    if not keep:
+        shutil.rmtree(made)

@@ -1,0 +1,104 @@
+"""What a rehearsal is asked to do, checked before anything starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.errors import ImageMissingError
+from fleet.rehearsal import interruptions
+from fleet.rehearsal.envoy import HOST
+from fleet.rehearsal.interruptions import Step
+from fleet.rehearsal.ports import check_free, check_nodes_can_listen
+from fleet.stack.settings import Settings, Tier, load_settings
+
+NOTICE_SECONDS = 120.0  # AWS's own, which `notice_seconds` stand for
+RECIPES = ("rehearsal",)  # what the emulated cloud has images of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Options of a rehearsal. Seconds are real ones; `notice_seconds` stand for AWS's 120."""
+
+    project: Path
+    stack: str = "rehearsal"
+    clients: int = 40
+    duration_s: float = 20.0
+    notice_seconds: float = 12.0
+    interrupt: str = "default"
+    seed: int = 1
+    gateways: int = 2
+    models: int = 3
+    port: int = 8088
+    keep: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def time_scale(self) -> float:
+        return self.notice_seconds / NOTICE_SECONDS
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return interruptions.parse(self.interrupt)
+
+    def told(self) -> dict[str, object]:
+        """What the report repeats."""
+        return {
+            "stack": self.stack,
+            "clients": self.clients,
+            "duration_s": self.duration_s,
+            "notice_seconds": self.notice_seconds,
+            "time_scale": self.time_scale,
+            "interrupt": [str(step) for step in self.steps],
+            "seed": self.seed,
+            "gateways": self.gateways,
+            "models": self.models,
+        }
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A plan that can be carried out: the stack's settings, and the overrides that make them so."""
+
+    plan: Plan
+    settings: Settings
+    config: Mapping[str, str]
+
+    @property
+    def tiers(self) -> dict[str, Tier]:
+        return {"gateway": self.settings.tiers.gateway, "model": self.settings.tiers.model}
+
+
+def check(plan: Plan) -> Checked:
+    """Raise a GoldenfleetError for whatever would fail later: settings, sizes, images, ports."""
+    steps = plan.steps
+    settings = load_settings(plan.project, plan.stack, plan.config)
+    wanted = settings.with_desired({"gateway": plan.gateways, "model": plan.models})
+    checked = Checked(
+        plan, load_settings(plan.project, plan.stack, {**plan.config, **wanted}), {**plan.config, **wanted}
+    )
+    _check_images(checked)
+    sizes = {name: tier.desired for name, tier in checked.tiers.items()}
+    spot = {name: spot_nodes(tier) for name, tier in checked.tiers.items()}
+    interruptions.check_possible(steps, sizes, spot)
+    check_free(HOST, plan.port)
+    check_nodes_can_listen()
+    return checked
+
+
+def spot_nodes(tier: Tier) -> int:
+    """How many of a tier's desired nodes are spot: what is above the base, less its on-demand share."""
+    above = max(0, tier.desired - tier.on_demand_base)
+    return above - math.ceil(above * tier.on_demand_percent / 100)
+
+
+def _check_images(checked: Checked) -> None:
+    for name, tier in checked.tiers.items():
+        if tier.recipe not in RECIPES:
+            raise ImageMissingError(
+                f"tier {name} launches recipe {tier.recipe!r}, of which a rehearsal has no image",
+                f"Set goldenfleet:tiers.{name}.recipe in Pulumi.{checked.plan.stack}.yaml to one of: "
+                f"{', '.join(RECIPES)}.",
+            )

@@ -1,0 +1,285 @@
+"""A whole rehearsal: cloud, Pulumi program, nodes, balancer, load, interruptions, and nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from fleet.rehearsal import interruptions
+from fleet.rehearsal.answers import AnswerLog, questions
+from fleet.rehearsal.balancer import Balancer, public_listeners
+from fleet.rehearsal.cloud import Cloud
+from fleet.rehearsal.engine import PulumiEngine
+from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError
+from fleet.rehearsal.load import undisturbed
+from fleet.rehearsal.metrics import FleetMetrics
+from fleet.rehearsal.nodes import REGION, Nodes, aws_environment, base_environment
+from fleet.rehearsal.plan import Checked
+from fleet.rehearsal.play import Play
+from fleet.rehearsal.ports import check_free, free_port
+from fleet.rehearsal.processes import Processes
+from fleet.rehearsal.progress import Progress
+from fleet.rehearsal.report import Facts
+from fleet.rehearsal.watch import Watch
+
+ALB_LAG_SECONDS = 20.0  # an ALB sends to a deregistered target for 17-40 s; see envoy.Lag
+_LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 s
+_BOOT_SECONDS = 90.0
+_FINISH_SECONDS = 120.0
+_END_SECONDS = 20.0
+_REFERENCE_ADDRESS = "127.0.0.1"
+
+
+class Rehearsal:
+    """One rehearsal in `run_dir`. Use as a context manager: leaving it stops everything that it started."""
+
+    def __init__(self, checked: Checked, run_dir: Path, progress: Progress) -> None:
+        self._checked = checked
+        self._plan = checked.plan
+        self._dir = run_dir
+        self._progress = progress
+        self._stack = ExitStack()
+        self._steps: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._answers = AnswerLog(run_dir / "answers.jsonl")
+        self._outputs: Mapping[str, Any] = {}
+
+    def __enter__(self) -> Rehearsal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def endpoint(self) -> str:
+        return self._balancer.url
+
+    def run(self) -> Facts:
+        """From nothing to the last answer. Raises GoldenfleetError."""
+        self._start_cloud()
+        expected = self._ask_reference()
+        self._apply()
+        self._start_nodes()
+        texts = self._timed("reference", expected.result)
+        began = time.time()
+        with self._load():
+            play = self._interrupt()
+            self._watch.wait_until(
+                lambda: time.time() >= began + self._plan.duration_s, self._plan.duration_s + 1, "the load"
+            )
+        return Facts(
+            answers=self._answers.answers,
+            expected=texts,
+            log=self._nodes.events(),
+            interruptions=play.done,
+            lives=self._watch.lives,
+            load_began=began,
+            load_ended=time.time(),
+            memory_peak_mib=self._watch.memory_peak_mib,
+            seconds=time.monotonic() - self._began,
+            steps=self._steps,
+            settings=self._plan.told(),
+        )
+
+    def destroy(self, facts: Facts) -> Facts:
+        """Destroy the stack as `pulumi destroy` would, stop everything, and say how long all of it took.
+
+        Raises LeftBehindError if anything is left.
+        """
+        self._watch.not_vital("control")
+        self._processes.signal("control", signal.SIGTERM)
+        self._balancer.close()
+        with self._step("destroy"):
+            self._pulumi.destroy()
+            try:
+                self._watch.wait_until(lambda: not self._left(), _END_SECONDS, "the end of every node")
+            except NotInTimeError as error:
+                raise LeftBehindError(f"destroying the stack left {self._left()}") from error
+        self._stack.close()
+        check_free("127.0.0.1", self._plan.port, "The balancer was told to end, but it still listens.")
+        return replace(facts, seconds=time.monotonic() - self._began, steps=dict(self._steps))
+
+    def _left(self) -> str:
+        """What still is there after destroying the stack, in words; empty when nothing is."""
+        groups = [group.name for group in self._cloud.groups()]
+        instances = [i.instance_id for i in self._cloud.instances()]
+        nodes = [name for name in self._processes.running() if name.startswith("i-")]
+        return ", ".join([*groups, *instances, *nodes])
+
+    def _start_cloud(self) -> None:
+        plan = self._plan
+        with self._step("cloud"):
+            self._processes = self._stack.enter_context(Processes())
+            self._nodes = Nodes(
+                self._processes,
+                self._dir,
+                endpoint_url=lambda: self._cloud.endpoint_url,
+                time_scale=plan.time_scale,
+                extra={
+                    "GOLDENFLEET_LIFECYCLE_DRAIN_SECONDS": f"{_LIFECYCLE_DRAIN_SECONDS * plan.time_scale:g}"
+                },
+            )
+            self._cloud = self._stack.enter_context(
+                Cloud(time_scale=plan.time_scale, seed=plan.seed, listener=self._nodes)
+            )
+            for recipe, channel in {(t.recipe, t.channel) for t in self._checked.tiers.values()}:
+                self._cloud.register_image(recipe, plan.stack, channel)
+            self._watch = self._stack.enter_context(Watch(self._cloud.instances, self._processes, self._show))
+
+    def _ask_reference(self) -> Future[Mapping[str, str]]:
+        """Every answer as an engine gives it that nothing disturbs, worked out while the stack is applied."""
+        port = free_port(_REFERENCE_ADDRESS)
+        command = [sys.executable, "-m", "server.engine", "--host", _REFERENCE_ADDRESS, "--port", str(port)]
+        env = {**base_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._processes.start("reference", command, env=env, cwd=self._dir)
+        pool = self._stack.enter_context(ThreadPoolExecutor(1, "reference"))
+        return pool.submit(self._reference, f"http://{_REFERENCE_ADDRESS}:{port}")
+
+    def _reference(self, url: str) -> Mapping[str, str]:
+        try:
+            return asyncio.run(undisturbed(url, questions()))
+        finally:
+            self._processes.signal("reference")
+
+    def _apply(self) -> None:
+        """Preview, up, and up again: the second must find nothing to do."""
+        plan = self._plan
+        self._pulumi = PulumiEngine(
+            plan.project,
+            plan.stack,
+            endpoint_url=self._cloud.endpoint_url,
+            state_file=self._dir / "state.json",
+            region=REGION,
+            config=self._checked.config,
+        )
+        with self._step("preview"):
+            preview = self._pulumi.preview()
+        self._progress.say(f"pulumi preview: {_counts(preview.summary())}")
+        with self._step("up"):
+            up = self._pulumi.up()
+        self._progress.say(f"pulumi up: {_counts(up.summary())}")
+        with self._step("second up"):
+            again = self._pulumi.up()
+        self._progress.say(f"pulumi up again: {_counts(again.summary())}")
+        self._outputs = again.outputs
+
+    def _start_nodes(self) -> None:
+        self._start_control()
+        with self._step("boot"):
+            self._watch.wait_until(
+                self._all_serve, _BOOT_SECONDS, "the start of every node", self._not_serving
+            )
+        self._progress.say(f"{len(self._cloud.instances())} nodes serve")
+        with self._step("balancer"):
+            self._balancer = Balancer(
+                self._processes,
+                self._dir,
+                self._listeners(),
+                self._cloud.targets,
+                port=self._plan.port,
+                lag_s=ALB_LAG_SECONDS * self._plan.time_scale,
+            )
+            self._stack.callback(self._balancer.close)
+            self._balancer.start()
+            self._watch.vital("balancer")
+        self._progress.say(f"balancer at {self.endpoint}")
+
+    def _listeners(self) -> list[Any]:
+        environment = aws_environment(self._cloud.endpoint_url)
+        elbv2 = boto3.client(
+            "elbv2",
+            endpoint_url=self._cloud.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+        return list(public_listeners(elbv2, self._outputs["loadBalancerArn"]))
+
+    def _start_control(self) -> None:
+        command = [sys.executable, "-m", "fleet.control", "--queue-url", self._outputs["noticeQueueUrl"]]
+        env = {**base_environment(), **aws_environment(self._cloud.endpoint_url)}
+        self._processes.start("control", [*command, "--stack", self._plan.stack], env=env, cwd=self._dir)
+        self._watch.vital("control")
+
+    def _all_serve(self) -> bool:
+        instances = self._cloud.instances()
+        return all(
+            sum(i.tier == name and interruptions.serving(i) for i in instances) >= tier.desired
+            for name, tier in self._checked.tiers.items()
+        )
+
+    def _not_serving(self) -> str:
+        return "\n".join(
+            f"{i.tier} {i.instance_id}: {i.state}, {i.target_state}; {self._nodes.last_words(i.instance_id)}"
+            for i in self._cloud.instances()
+            if not interruptions.serving(i)
+        )
+
+    @contextmanager
+    def _load(self) -> Iterator[None]:
+        plan = self._plan
+        out = self._dir / "answers.jsonl"
+        command = [sys.executable, "-m", "fleet.rehearsal.load", "--url", self.endpoint, "--out", str(out)]
+        command += ["--clients", str(plan.clients), "--seed", str(plan.seed)]
+        self._processes.start("load", command, env=base_environment(), cwd=self._dir)
+        self._watch.vital("load")
+        with self._step("load"):
+            self._watch.wait_until(lambda: self._answers.read_on() >= plan.clients, 60, "the first answers")
+            self._progress.say(f"{plan.clients} clients ask and read")
+            yield
+            self._watch.not_vital("load")
+            self._processes.signal("load", signal.SIGTERM)
+            ended = self._processes.wait("load", _FINISH_SECONDS)
+            if ended.code != 0:
+                raise ProcessFailedError(
+                    f"the load ended with code {ended.code}; see {self._dir / 'load.err'}"
+                )
+            self._answers.read_on()
+            self._watch.measure_memory()
+
+    def _interrupt(self) -> Play:
+        groups = {name: tier["autoScalingGroup"] for name, tier in self._outputs["tiers"].items()}
+        play = Play(
+            self._cloud,
+            groups,
+            self._watch,
+            self._progress,
+            notice_seconds=self._plan.notice_seconds,
+            seed=self._plan.seed,
+        )
+        play.run(self._plan.steps)
+        # Not before: a group that scales on its own would blur which node replaces which.
+        self._cloud.use_metrics(FleetMetrics(self._cloud, self._nodes, self._balancer, self._plan.time_scale))
+        return play
+
+    def _show(self) -> None:
+        count = self._answers.read_on()
+        wrong = sum(answer.error is not None for answer in self._answers.answers)
+        nodes = sum(interruptions.serving(i) for i in self._cloud.instances())
+        self._progress.now(f"{nodes} nodes serve, {count} requests answered, {wrong} failed")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._steps[name] = time.monotonic() - began
+
+    def _timed(self, name: str, work: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        with self._step(name):
+            return work()
+
+
+def _counts(summary: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {operation}" for operation, count in sorted(summary.items())) or "no resources"
