@@ -158,7 +158,7 @@ def make_report(facts: Facts) -> Report:
         latency=percentiles(a.seconds for a in facts.answers if a.error is None),
         ttft=percentiles(a.ttft_s for a in facts.answers if a.ttft_s is not None),
         interruptions=tuple(times(i, facts.log, facts.load_began) for i in facts.interruptions),
-        nodes=Counter(life.purchase_option for life in facts.lives if _lived_at(life, facts.load_ended)),
+        nodes=_count(facts.lives, facts.load_ended),
         cost=cost(facts.lives, facts.load_began, facts.load_ended),
         memory_peak_mib=round(facts.memory_peak_mib),
         seconds=round(facts.seconds, 1),
@@ -174,6 +174,10 @@ def _said(log: Iterable[LogEvent], event: str) -> int:
 
 def _retried(answer: Answer) -> bool:
     return answer.attempts > 1 + answer.resumes
+
+
+def _count(lives: Iterable[NodeLife], moment: float) -> dict[str, int]:
+    return dict(Counter(life.purchase_option for life in lives if _lived_at(life, moment)))
 
 
 def _lived_at(life: NodeLife, moment: float) -> bool:
