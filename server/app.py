@@ -87,6 +87,10 @@ class App:
         make = Proxy if settings.role == "gateway" else EngineProxy
         self._proxy = make(fleet, self._handover, settings.heartbeat_seconds, fleet.rng)
 
+    @property
+    def nodes(self) -> NodeSet:
+        return self._fleet.nodes
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._fleet.pool.aclose)

@@ -3,23 +3,34 @@
 import asyncio
 import io
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+# Before numpy is loaded: one BLAS thread is part of what makes greedy output repeatable.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
 import aiohttp
 import pytest
+import uvicorn
 
 from server.app import App, build_app
 from server.drain import Drain
+from server.engine import api, weights
+from server.engine.cli import bind
+from server.engine.config import Limits
+from server.engine.engine import Engine
+from server.engine.weights import TrainedModel
 from server.http.exchange import Exchange
 from server.http.server import HttpServer
 from server.readiness import Readiness
 from server.settings import Settings
 from server.telemetry import Telemetry, open_log
+from server.upstreams import NodeSet
 from server.wire.sse import SseParser
 
 PATIENCE_S = 15.0
@@ -54,6 +65,12 @@ class ScriptedEngine:
     address: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def found(self) -> dict[str, tuple[str, int]]:
+        """This engine as discovery would find it."""
+        host, _, port = self.address.partition(":")
+        return {self.address: (host, int(port))}
+
     async def handle(self, exchange: Exchange) -> None:
         if exchange.request.path == "/v1/models":
             models = {"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 300}]}
@@ -76,7 +93,9 @@ class ScriptedEngine:
         if plan.end == "hang" and plan.tokens is None:
             await self.release.wait()
         if plan.status != 200:
-            await exchange.respond(plan.status, [(b"content-type", b"application/json"), *plan.headers], plan.body)
+            await exchange.respond(
+                plan.status, [(b"content-type", b"application/json"), *plan.headers], plan.body
+            )
             return
         writer = Writing(exchange, body, plan, self)
         await (writer.stream() if body.get("stream") else writer.whole())
@@ -107,7 +126,9 @@ class Writing:
 
     async def whole(self) -> None:
         choice = {"index": 0, "finish_reason": self.reason}
-        choice |= {"message": {"role": "assistant", "content": self.text}} if self.chat else {"text": self.text}
+        choice |= (
+            {"message": {"role": "assistant", "content": self.text}} if self.chat else {"text": self.text}
+        )
         shape = "chat.completion" if self.chat else "text_completion"
         if self.plan.end != "done":
             await self.exchange.start(200, [(b"content-type", b"application/json")])
@@ -212,8 +233,10 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """All text of a stream, of either wire format."""
+        tokens = "".join(item["token"]["text"] for item in self.data if "token" in item)
         choices = [c for item in self.data if isinstance(item, dict) for c in item.get("choices", ())]
-        return "".join((c.get("delta") or {}).get("content") or c.get("text") or "" for c in choices)
+        return tokens + "".join((c.get("delta") or {}).get("content") or c.get("text") or "" for c in choices)
 
     @property
     def error(self) -> dict[str, Any]:
@@ -228,6 +251,7 @@ class Serving:
     """An App of either role behind its HTTP server."""
 
     app: App
+    nodes: NodeSet
     drain: Drain
     readiness: Readiness
     telemetry: Telemetry
@@ -249,21 +273,73 @@ class Serving:
         lines = [json.loads(line) for line in self.log_lines.getvalue().splitlines()]
         return [line for line in lines if line["event"] == name]
 
-    async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        async with asyncio.timeout(PATIENCE_S), self.session.request(
-            method, self.url + path, data=raw, headers=headers
-        ) as response:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            self.session.request(method, self.url + path, data=raw, headers=headers) as response,
+        ):
             got, clean = b"", True
             try:
                 async for piece in response.content.iter_any():
                     got += piece
             except aiohttp.ClientPayloadError:
                 clean = False
-            return Answer(response.status, dict(response.headers), got, clean)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, headers, got, clean)
 
     async def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Answer:
         return await self.ask("POST", path, body, headers)
+
+
+@dataclass
+class Cutter:
+    """A way to an engine that is cut once, in the middle of the event after `events` of them."""
+
+    target: str
+    events: int
+    address: str = ""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, stack: AsyncExitStack) -> None:
+        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        stack.push_async_callback(self._stop, server)
+
+    async def _stop(self, server: asyncio.Server) -> None:
+        server.close()
+        for writer in self.writers:
+            writer.transport.abort()
+        await asyncio.gather(*self.tasks)
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self.target.partition(":")
+        upstream, downstream = await asyncio.open_connection(host, int(port))
+        self.writers += [writer, downstream]
+        for pipe in (self._pipe(reader, downstream), self._pipe_cut(upstream, writer)):
+            self.tasks.add(asyncio.create_task(pipe))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.transport.abort()
+
+    async def _pipe_cut(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                parts = data.split(b"data: ")
+                if 0 <= self.events < len(parts) - 1:
+                    writer.write(b"data: ".join(parts[: self.events + 1]) + b"data: {")
+                    await writer.drain()
+                    self.events = -1
+                    break
+                self.events -= len(parts) - 1 if self.events >= 0 else 0
+                writer.write(data)
+        writer.close()
 
 
 @dataclass
@@ -283,6 +359,29 @@ class Stage:
         engine.address = f"127.0.0.1:{port}"
         return engine
 
+    async def embedded(self, trained: TrainedModel) -> str:
+        """The address of the real engine, serving."""
+        engine = Engine(trained, Limits())
+        stepping = asyncio.create_task(engine.run())
+        self.stack.push_async_callback(_ended, stepping)
+        listener = self.stack.enter_context(bind("127.0.0.1", 0))
+        application = api.build(engine, trained.fingerprint)
+        config = uvicorn.Config(application, lifespan="off", ws="none", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+
+        async def stop() -> None:
+            server.should_exit = server.force_exit = True
+            await serving
+
+        self.stack.push_async_callback(stop)
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    async def cutter(self, target: str, events: int) -> Cutter:
+        cutter = Cutter(target, events)
+        await cutter.serve(self.stack)
+        return cutter
+
     async def gateway(self, *addresses: str, **settings: Any) -> Serving:
         fields = {"role": "gateway", "nodes": "static:" + ",".join(addresses)} | settings
         return await self.serve(Settings.model_validate({"stack": "test"} | fields))
@@ -299,7 +398,9 @@ class Stage:
         ready: list[bool] = []
         log = open_log(role=settings.role, instance_id="i-test", file=lines)
         telemetry = Telemetry(log)
-        drain = Drain(clock=time.time, call_later=asyncio.get_running_loop().call_later, log=log, entered=phases.append)
+        drain = Drain(
+            clock=time.time, call_later=asyncio.get_running_loop().call_later, log=log, entered=phases.append
+        )
         conditions = ["nodes" if settings.role == "gateway" else "engine"]
         readiness = Readiness(conditions, ready.append)
         app = build_app(settings, drain, telemetry, readiness, rng=self.rng)
@@ -307,7 +408,17 @@ class Stage:
         server = HttpServer(app.handle, failed=telemetry.failed)
         port = await server.listen("127.0.0.1", 0)
         self.stack.push_async_callback(server.aclose, 0)
-        return Serving(app, drain, readiness, telemetry, server, port, lines, self.session)
+        return Serving(app, app.nodes, drain, readiness, telemetry, server, port, lines, self.session)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(scope="session")
+def trained() -> TrainedModel:
+    return weights.load()
 
 
 @pytest.fixture
