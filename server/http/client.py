@@ -129,7 +129,7 @@ class UpstreamPool:
                     lambda: UpstreamConnection(loop, self._forget), host, port
                 )
         except (OSError, TimeoutError) as exc:
-            raise ConnectFailed(f"no connection to {host}:{port}: {exc or 'timed out'}") from exc
+            raise ConnectFailed(f"no connection to {host}:{port}: {str(exc) or 'timed out'}") from exc
         self._open[connection] = address
         return connection
 

@@ -1,4 +1,4 @@
-"""One client's connection: bytes to requests, responses to bytes, in order."""
+"""One client's connection: requests served in order, responses sent no faster than they are read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from typing import cast
-
-import httptools
 
 from server.http.deadline import Deadline
 from server.http.errors import BodyTooLarge, ClientGone
@@ -21,19 +20,17 @@ from server.http.framing import (
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
     HANDLER_FAILED,
-    HEADERS_TOO_LARGE,
     Refusal,
     ResponseHead,
-    bad_request,
-    refuse_head,
     response_head,
 )
-from server.http.headers import Headers, RawHeaders
+from server.http.headers import RawHeaders
+from server.http.parser import RequestHead, RequestParser
 
 _HIGH_WATER = 64 * 1024
 _LOW_WATER = 16 * 1024
 # A client may send this much ahead of the response that it waits for; past it the connection ends with
-# that response, and the client sends the rest again elsewhere.
+# that response, and the client sends the rest again.
 _MAX_AHEAD = 64 * 1024
 # How long a closing connection waits for the client to take what was sent before it is cut. Without the
 # wait, closing over unread input resets the connection and the refusal is lost on its way.
@@ -63,36 +60,42 @@ class Shared:
     closing: bool = False
     connections: set[ServerConnection] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
+    _date: tuple[int, bytes] = (0, b"")
+
+    def date(self) -> bytes:
+        """The Date header (RFC 9110 6.6.1), made once a second."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True).encode())
+        return self._date[1]
 
 
 class ServerConnection(asyncio.Protocol):
-    """Parses requests and serves them one after another, however many the client sends ahead."""
+    """Serves requests one after another, however many the client sends ahead."""
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        limits = shared.limits
         self._shared = shared
-        self._limits = shared.limits
+        self._limits = limits
         self._loop = loop
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = RequestParser(
+            self, max_header_bytes=limits.max_header_bytes, max_body_bytes=limits.max_body_bytes
+        )
         self._receiving = Deadline(loop, self._receive_expired)
         self._sending = Deadline(loop, self._send_expired)
         self._writable = asyncio.Event()
         self._writable.set()
         self._unsent = 0
         self._peer = ""
+        self._ahead = 0
+        self._lost = False
+        self._closing = False
+        self._cancelled = False
+        self._incoming: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._active: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._refusal: Refusal | None = None
-        self._deaf = False  # nothing more is parsed: what comes is dropped
-        self._lost = False
-        self._begun = False
-        self._in_head = True
-        self._head_bytes = 0
-        self._wire_bytes = 0
-        self._ahead = 0
-        self._url = b""
-        self._pairs: list[tuple[bytes, bytes]] = []
-        self._incoming: Exchange | None = None
 
     # asyncio.Protocol
 
@@ -116,21 +119,11 @@ class ServerConnection(asyncio.Protocol):
             self._shared.emptied.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
-        self._wire_bytes += len(data)
         if self._active is not None and self._active.request.complete:
             self._ahead += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We speak no other protocol: the request is served as plain HTTP, and is the last one.
-            self._deaf = True
-        except httptools.HttpParserCallbackError:
-            raise
-        except httptools.HttpParserError as exc:
-            self._refuse(bad_request(f"malformed request: {exc}"))
-        self._check_bounds()
+        self._parser.feed(data)
+        if self._ahead > _MAX_AHEAD and not self._parser.stopped:
+            self._stop_listening()
 
     def eof_received(self) -> bool | None:
         if self._active is not None and not self._active.closed:
@@ -144,58 +137,43 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
-        self._sending.clear()
+        if not self._closing:
+            self._sending.clear()
 
-    # httptools callbacks
+    # Events of the parser
 
-    def on_message_begin(self) -> None:
-        self._begun = True
-        self._url = b""
-        self._pairs = []
-        self._head_bytes = 0
+    def head_begun(self) -> None:
         self._receiving.set(self._limits.header_deadline_s)
 
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-        self._count_head(len(url))
+    def head_arrived(self, head: RequestHead) -> None:
+        request = Request(self, head.method, head.path, head.query, head.headers, self._peer)
+        self._incoming = Exchange(self, request, head.version, keep_alive=head.keep_alive)
+        self._receiving.set(self._limits.body_deadline_s)
+        self._waiting.append(self._incoming)
+        self._advance()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            self._refuse(bad_request("trailers are not accepted; send the fields as headers"))
-            return
-        self._pairs.append((name, value))
-        self._count_head(len(name) + len(value) + 4)
+    def body_arrived(self, data: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.request.feed(data)
 
-    def on_headers_complete(self) -> None:
-        if self._deaf:
-            return
-        self._in_head = False
-        self._wire_bytes = 0
-        headers, version = Headers(self._pairs), self._parser.get_http_version()
-        refusal = refuse_head(version, headers) or self._refuse_length(headers)
-        if refusal is not None:
-            self._refuse(refusal)
-            return
-        self._accept(version, headers)
-
-    def on_body(self, body: bytes) -> None:
-        if self._deaf or self._incoming is None:
-            return
-        request = self._incoming.request
-        if request.received + len(body) > self._limits.max_body_bytes:
-            self._refuse(BODY_TOO_LARGE)
-            return
-        request.feed(body)
-
-    def on_message_complete(self) -> None:
-        if self._deaf or self._incoming is None:
-            return
-        self._begun = False
-        self._in_head = True
-        self._wire_bytes = 0
+    def request_ended(self) -> None:
         self._receiving.clear()
-        self._incoming.request.finish()
-        self._incoming = None
+        if self._incoming is not None:
+            self._incoming.request.finish()
+            self._incoming = None
+
+    def refused(self, refusal: Refusal) -> None:
+        """Answer what came before, then `refusal`, then close."""
+        self._parser.stopped = True
+        self._receiving.clear()
+        self._refusal = refusal
+        broken, self._incoming = self._incoming, None
+        if broken is not None and broken is self._active:
+            self._cancel()
+            return
+        if broken is not None:
+            self._waiting.remove(broken)
+        self._advance()
 
     # Wire, for the exchange
 
@@ -205,8 +183,8 @@ class ServerConnection(asyncio.Protocol):
             pairs,
             method=exchange.request.method,
             version=exchange.version,
-            keep_alive=exchange.keep_alive and not self._deaf and not self._shared.closing,
-            date=formatdate(time.time(), usegmt=True).encode(),
+            keep_alive=exchange.keep_alive and not self._parser.stopped and not self._shared.closing,
+            date=self._shared.date(),
         )
 
     def send(self, data: bytes) -> None:
@@ -225,7 +203,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def cut(self, exchange: Exchange) -> None:
-        self._deaf = True
+        self._parser.stopped = self._closing = True
         self._waiting.clear()
         head = exchange.head
         if head is not None and head.has_body and not head.chunked and head.content_length is None:
@@ -239,8 +217,8 @@ class ServerConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close a connection that no request is under way on."""
-        if self._active is None and not self._begun and not self._deaf:
-            self._close()
+        if self._active is None and not self._parser.begun:
+            self._transport.close()
 
     def abort(self) -> asyncio.Task[None] | None:
         """Cut the connection now and cancel what is being served; returns its task."""
@@ -249,28 +227,21 @@ class ServerConnection(asyncio.Protocol):
         self._transport.abort()
         return task
 
-    def _accept(self, version: str, headers: Headers) -> None:
-        path, query = _split(self._url)
-        method = self._parser.get_method().decode("ascii")
-        request = Request(self, method, path, query, headers, self._peer)
-        exchange = Exchange(self, request, version, keep_alive=self._parser.should_keep_alive())
-        self._incoming = exchange
-        self._receiving.set(self._limits.body_deadline_s)
-        self._waiting.append(exchange)
-        self._advance()
-
     def _advance(self) -> None:
         if self._active is not None:
             return
         if self._waiting:
             self._active = self._waiting.popleft()
             self._ahead = 0
+            self._cancelled = False
             self._task = self._loop.create_task(self._serve(self._active))
+            # Not in a finally of the task: a task that is cancelled before its first step runs none.
+            self._task.add_done_callback(partial(self._served, self._active))
         elif self._refusal is not None:
             self._answer(self._refusal)
-        elif self._deaf:
+        elif self._parser.stopped:
             self._close()
-        elif not self._begun:
+        elif not self._parser.begun:
             self._receiving.set(self._limits.keep_alive_s)
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -284,10 +255,8 @@ class ServerConnection(asyncio.Protocol):
             exchange.closed = exchange.closed or self._lost
         except Exception as exc:  # noqa: BLE001  one request's bug must not end the others
             self._shared.failed(exc)
-        finally:
-            self._served(exchange)
 
-    def _served(self, exchange: Exchange) -> None:
+    def _served(self, exchange: Exchange, _: asyncio.Task[None]) -> None:
         self._active = self._task = None
         if self._lost or self._transport.is_closing():
             return
@@ -296,51 +265,34 @@ class ServerConnection(asyncio.Protocol):
         elif not exchange.closed:
             self._answer(self._refusal or HANDLER_FAILED)
         elif exchange.head is None or not exchange.head.keep_alive or not exchange.request.complete:
-            self._close()
+            self._close(linger=self._parser.stopped or self._ahead > 0 or not exchange.request.complete)
         else:
             self._advance()
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Stop listening; answer what came before, then `refusal`, then close."""
-        if self._deaf:
-            return
-        self._deaf = True
-        self._receiving.clear()
-        self._refusal = refusal
-        broken, self._incoming = self._incoming, None
-        if broken is not None and broken is self._active:
-            self._cancel()
-            return
-        if broken is not None:
-            self._waiting.remove(broken)
-        self._advance()
-
     def _answer(self, refusal: Refusal) -> None:
-        self._deaf = True
         body = refusal.body()
+        pairs = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         head = response_head(
-            refusal.status,
-            [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
-            method="GET",
-            version="1.1",
-            keep_alive=False,
-            date=formatdate(time.time(), usegmt=True).encode(),
+            refusal.status, pairs, method="GET", version="1.1", keep_alive=False, date=self._shared.date()
         )
         self._transport.write(head.wire + body)
         self._close()
 
-    def _close(self) -> None:
-        """Close once the client has what was sent; input that still comes is dropped meanwhile."""
+    def _close(self, *, linger: bool = True) -> None:
+        """Close once the client has what was sent; with `linger`, input that still comes is dropped first."""
         if self._transport.is_closing():
             return
-        self._deaf = True
+        self._parser.stopped = self._closing = True
         self._waiting.clear()
         self._receiving.clear()
-        self._transport.write_eof()
+        if linger:
+            self._transport.write_eof()
+        else:
+            self._transport.close()
         self._watch_sending(_LINGER_S)
 
     def _client_left(self) -> None:
-        self._deaf = True
+        self._parser.stopped = True
         self._waiting.clear()
         if self._incoming is not None:
             self._incoming.request.cut()
@@ -348,38 +300,16 @@ class ServerConnection(asyncio.Protocol):
 
     def _cancel(self) -> None:
         """Cancel what is served, once: a second cancel would break into the handler's own cleaning up."""
-        if self._active is not None and not self._active.closed and self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    # Bounds
-
-    def _refuse_length(self, headers: Headers) -> Refusal | None:
-        length = headers.get("content-length")
-        return BODY_TOO_LARGE if length and int(length) > self._limits.max_body_bytes else None
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.max_header_bytes:
-            self._refuse(HEADERS_TOO_LARGE)
-
-    def _check_bounds(self) -> None:
-        """Bound what the parser itself holds: unfinished header lines, chunk extensions, requests ahead."""
-        if self._deaf:
+        if self._task is None or self._active is None or self._active.closed or self._cancelled:
             return
-        if self._in_head and self._wire_bytes > self._limits.max_header_bytes:
-            self._refuse(HEADERS_TOO_LARGE)
-        elif self._incoming is not None and self._overhead() > self._limits.max_header_bytes:
-            self._refuse(bad_request("the body's chunks are mostly padding; send larger chunks"))
-        elif self._ahead > _MAX_AHEAD:
-            self._stop_listening()
+        self._cancelled = True
+        self._task.cancel()
 
-    def _overhead(self) -> int:
-        # The smallest chunk spends 6 bytes on one of body.
-        return self._wire_bytes - 8 * self._incoming.request.received if self._incoming else 0
+    # Deadlines
 
     def _stop_listening(self) -> None:
-        self._deaf = True
+        """Serve what is whole, then close."""
+        self._parser.stopped = True
         self._receiving.clear()
         if self._incoming is not None and self._incoming in self._waiting:
             self._waiting.remove(self._incoming)
@@ -387,21 +317,20 @@ class ServerConnection(asyncio.Protocol):
         self._advance()
 
     def _receive_expired(self) -> None:
-        if not self._in_head:
-            self._refuse(BODY_TOO_SLOW)
-        elif self._active is not None:
-            self._stop_listening()
+        if self._parser.in_body:
+            self.refused(BODY_TOO_SLOW)
         else:
-            self._close()
+            self._stop_listening()
 
     def _watch_sending(self, seconds: float) -> None:
         self._unsent = self._transport.get_write_buffer_size()
         self._sending.set(seconds)
 
     def _send_expired(self) -> None:
+        """A client that took some of what waits for it is slow; one that took nothing is stuck."""
         unsent = self._transport.get_write_buffer_size()
         if 0 < unsent < self._unsent:
-            self._watch_sending(_LINGER_S if self._deaf else self._limits.stall_s)
+            self._watch_sending(_LINGER_S if self._closing else self._limits.stall_s)
             return
         self.abort()
 
@@ -409,15 +338,3 @@ class ServerConnection(asyncio.Protocol):
         sock: socket.socket = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
-
-
-def _split(url: bytes) -> tuple[str, str]:
-    """Path and query of a request target, whose absolute form names a host that nobody asked for."""
-    if not url.startswith(b"/"):
-        try:
-            parsed = httptools.parse_url(url)
-        except httptools.HttpParserInvalidURLError:
-            return url.decode("latin-1"), ""
-        return (parsed.path or b"/").decode("latin-1"), (parsed.query or b"").decode("latin-1")
-    path, _, query = url.partition(b"?")
-    return path.decode("latin-1"), query.decode("latin-1")

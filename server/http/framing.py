@@ -44,7 +44,7 @@ def envelope(status: int, code: str, message: str) -> bytes:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
 
 
-def refuse_head(version: str, headers: Headers) -> Refusal | None:
+def refuse_head(version: str, headers: Headers, max_body_bytes: int) -> Refusal | None:
     """Why a request head that the parser let pass is still not safe to serve, or None.
 
     The parser already refuses bare LF, control characters, `name :`, two lengths, and a length with a
@@ -58,6 +58,9 @@ def refuse_head(version: str, headers: Headers) -> Refusal | None:
         return bad_request("no Host header; HTTP/1.1 needs one")
     if version not in ("1.0", "1.1"):
         return bad_request("unsupported HTTP version; use HTTP/1.1")
+    length = headers.get("content-length")
+    if length and int(length) > max_body_bytes:
+        return BODY_TOO_LARGE
     return _refuse_coding(version, headers)
 
 

@@ -151,8 +151,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._resume()
 
     def close(self) -> None:
+        """Cut it now; who waits for its response hears of it from connection_lost."""
         if not self._gone:
+            self._gone = True
             self._transport.abort()
+            self._on_lost(self)
 
     async def head(self, timeout_s: float | None) -> None:
         """Wait until `status` and `headers` are here. Raises ResponseLost or UpstreamTimeout."""

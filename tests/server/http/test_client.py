@@ -1,0 +1,499 @@
+"""The way to upstreams: every cut has its name, no connection is confused, none leaks."""
+
+import asyncio
+import random
+from contextlib import suppress
+
+import pytest
+
+from server.http.client import UpstreamPool
+from server.http.errors import (
+    BodyCut,
+    BodyTooLarge,
+    ConnectFailed,
+    ResponseLost,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from server.http.server import Exchange
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def sends(*pieces: bytes, reset=False):
+    """A script: read one request, answer with `pieces`, close."""
+
+    async def script(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        if reset:
+            writer.transport.abort()
+
+    return script
+
+
+async def hang(reader, writer):
+    await reader.read(-1)
+
+
+async def collect(request, got: bytearray) -> None:
+    async with request as response:
+        async for piece in response.chunks():
+            got += piece
+
+
+async def test_a_body_arrives_piece_by_piece(upstream, pool):
+    """A chunk is given when it has come, before the next is sent."""
+    read = asyncio.Event()
+
+    async def script(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED)
+        for piece in (b"one", b"two"):
+            writer.write(b"3\r\n%b\r\n" % piece)
+            await read.wait()
+            read.clear()
+        writer.write(b"0\r\n\r\n")
+        await read.wait()
+
+    server = await upstream(script)
+    got = []
+    async with pool.request(server.address, "GET", "/", []) as response:
+        async for piece in response.chunks():
+            got.append(piece)
+            read.set()
+    read.set()
+    assert got == [b"one", b"two"]
+    assert response.status == 200
+
+
+async def test_a_request_is_framed_by_the_pool(upstream, pool):
+    """Framing, host and connection headers of the caller are replaced by the pool's own."""
+    seen = []
+
+    async def script(reader, writer):
+        seen.append(await server.request(reader))
+        writer.write(OK)
+
+    server = await upstream(script)
+    hop = [(b"transfer-encoding", b"chunked"), (b"Host", b"x"), (b"connection", b"upgrade"), (b"X-A", b"b")]
+    async with pool.request(server.address, "POST", "/p?q", hop, b"body") as response:
+        assert await response.read(10) == b"{}"
+    host, port = server.address
+    assert seen[0] == (
+        b"POST /p?q HTTP/1.1\r\nX-A: b\r\nhost: %b:%d\r\ncontent-length: 4\r\n\r\n" % (host.encode(), port)
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("GET", "/a b", []),
+        ("GET", "/a\r\nx: y", []),
+        ("GET / HTTP/1.1\r\nx:", "/", []),
+        ("GET", "/", [(b"x", b"a\r\nb: c")]),
+        ("GET", "/", [(b"x\r\ny", b"a")]),
+        ("GET", "/", [(b"x", b"a\0")]),
+    ],
+)
+async def test_a_request_cannot_be_split(pool, method, target, headers):
+    """What would write a second request into the first is refused before anything is sent."""
+    with pytest.raises(ValueError, match="framing"):
+        pool.request(("127.0.0.1", 1), method, target, headers)
+
+
+CUTS = {
+    "closed at once": ([], ResponseLost),
+    "half a status line": ([b"HTTP/1.1 2"], ResponseLost),
+    "half a head": ([b"HTTP/1.1 200 OK\r\ncontent-le"], ResponseLost),
+    "only an interim response": ([b"HTTP/1.1 100 Continue\r\n\r\n"], ResponseLost),
+    "not HTTP": ([b"SSH-2.0-OpenSSH\r\n"], ResponseLost),
+    "length and chunked": (
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+        ResponseLost,
+    ),
+    "a head without end": ([b"HTTP/1.1 200 OK\r\n", *[b"x: " + b"a" * 1000 + b"\r\n"] * 80], ResponseLost),
+    "no body": ([b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"], BodyCut),
+    "half a body": ([b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab"], BodyCut),
+    "no chunk": ([CHUNKED], BodyCut),
+    "half a chunk": ([CHUNKED, b"4\r\nab"], BodyCut),
+    "between two chunks": ([CHUNKED, b"2\r\nab\r\n"], BodyCut),
+    "inside the last chunk": ([CHUNKED, b"2\r\nab\r\n0\r\n"], BodyCut),
+    "a chunk size that is none": ([CHUNKED, b"2\r\nab\r\nzz\r\n"], BodyCut),
+}
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("case", CUTS)
+async def test_a_cut_is_never_a_clean_end(upstream, pool, case, reset):
+    """Each stage at which an upstream can go has its error, and the connection is gone from the pool."""
+    pieces, expected = CUTS[case]
+    server = await upstream(sends(*pieces, reset=reset))
+    # A reset may overtake the bytes before it, so it may also cut at an earlier stage.
+    with pytest.raises((expected, ResponseLost) if reset else expected):
+        async with pool.request(server.address, "GET", "/", []) as response:
+            await response.read(100)
+    assert pool.open == pool.idle == 0
+
+
+async def test_what_came_before_a_cut_is_given_first(upstream, pool):
+    """A stream's bytes up to the cut reach the reader, then the error."""
+    server = await upstream(sends(CHUNKED, b"2\r\nab\r\n"))
+    got = bytearray()
+    with pytest.raises(BodyCut):
+        await collect(pool.request(server.address, "GET", "/", []), got)
+    assert got == b"ab"
+
+
+async def test_a_refused_connection_is_connect_failed(upstream, pool):
+    """Nobody listens: nothing was sent, and the error says so."""
+    server = await upstream(hang)
+    assert server.server is not None
+    server.server.close()
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectFailed) as caught:
+        async with pool.request(server.address, "GET", "/", []):
+            pass
+    assert isinstance(caught.value.__cause__, OSError)
+    assert pool.open == 0
+
+
+async def test_a_connect_that_takes_too_long_is_connect_failed(upstream):
+    """The connect timeout is a failed connect, not a timeout of the request."""
+    server = await upstream(hang)
+    pool = UpstreamPool(connect_timeout_s=0)
+    with pytest.raises(ConnectFailed, match="timed out"):
+        async with pool.request(server.address, "GET", "/", []):
+            pass
+    assert pool.open == 0
+
+
+async def test_a_body_without_length_ends_with_its_connection(upstream, pool):
+    """HTTP/1.0 style: a close is the end, a reset is not."""
+    server = await upstream(sends(b"HTTP/1.1 200 OK\r\n\r\nall of it"))
+    async with pool.request(server.address, "GET", "/", []) as response:
+        assert await response.read(100) == b"all of it"
+    assert pool.open == 0
+
+
+async def test_interim_responses_are_passed_over(upstream, pool):
+    """100 and 103 are not the response."""
+    server = await upstream(
+        sends(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK)
+    )
+    async with pool.request(server.address, "GET", "/", []) as response:
+        assert (response.status, len(response.headers)) == (200, 1)
+        assert await response.read(100) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"),
+    ],
+)
+async def test_bodyless_responses_end_at_their_head(upstream, pool, method, answer):
+    """HEAD, 204 and 304 have no body whatever their headers say."""
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(answer)
+        await reader.read(-1)
+
+    server = await upstream(script)
+    async with pool.request(server.address, method, "/", []) as response:
+        assert await response.read(10) == b""
+
+
+async def test_silence_before_the_head_is_a_timeout(upstream, pool):
+    """`head_timeout_s` bounds the wait for the head, and the connection is closed."""
+    server = await upstream(hang)
+    with pytest.raises(UpstreamTimeout, match="before its response"):
+        async with pool.request(server.address, "GET", "/", [], head_timeout_s=0.05):
+            pass
+    assert pool.idle == 0
+
+
+async def test_silence_inside_the_body_is_a_timeout(upstream, pool):
+    """`chunk_timeout_s` bounds each silence, after what came before it was given."""
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(CHUNKED + b"2\r\nab\r\n")
+        await reader.read(-1)
+
+    server = await upstream(script)
+    got = bytearray()
+    with pytest.raises(UpstreamTimeout, match="inside its body"):
+        await collect(pool.request(server.address, "GET", "/", [], chunk_timeout_s=0.05), got)
+    assert got == b"ab"
+
+
+async def test_a_slow_reader_of_ours_is_no_silence_of_the_upstream(upstream, pool):
+    """Time that the consumer takes between two chunks does not count as the upstream's."""
+    server = await upstream(sends(CHUNKED, b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"))
+    resumed = asyncio.Event()
+    async with pool.request(server.address, "GET", "/", [], chunk_timeout_s=0.05) as response:
+        body = response.chunks()
+        got = await anext(body)
+        asyncio.get_running_loop().call_later(0.2, resumed.set)
+        await resumed.wait()
+        async for piece in body:
+            got += piece
+    assert got == b"abcd"
+
+
+async def test_reading_stops_an_endless_upstream(upstream, pool, until):
+    """An upstream that nobody reads is held by its socket; what we hold is small."""
+    sent = 0
+    total = 32 * 1024 * 1024
+
+    async def script(reader, writer):
+        nonlocal sent
+        await server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
+        while sent < total:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    server = await upstream(script)
+    async with pool.request(server.address, "GET", "/", []) as response:
+        before = -1
+        while sent != before:
+            before = sent
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert sent < 12 * 1024 * 1024
+        largest = size = 0
+        async for piece in response.chunks():
+            size += len(piece)
+            largest = max(largest, len(piece))
+        assert size == total
+        assert largest < 1024 * 1024
+
+
+async def test_reading_has_a_limit(upstream, pool):
+    """A body over the caller's limit is not collected, and its connection is closed."""
+    server = await upstream(sends(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n" + b"a" * 99))
+    with pytest.raises(BodyTooLarge):
+        async with pool.request(server.address, "GET", "/", []) as response:
+            await response.read(98)
+    assert pool.idle == 0
+
+
+def polite(answer: bytes = OK):
+    """A script that serves request after request."""
+
+    def bind(holder):
+        async def script(reader, writer):
+            while True:
+                await holder[0].request(reader)
+                writer.write(answer)
+
+        return script
+
+    return bind
+
+
+@pytest.fixture
+async def polite_upstream(upstream):
+    holder: list = []
+    holder.append(await upstream(polite()(holder)))
+    return holder[0]
+
+
+async def test_a_connection_is_used_again(polite_upstream, pool):
+    """Requests one after another share one connection."""
+    for _ in range(3):
+        async with pool.request(polite_upstream.address, "POST", "/", [], b"x") as response:
+            await response.read(10)
+    assert (polite_upstream.connections, polite_upstream.requests, pool.idle) == (1, 3, 1)
+
+
+async def test_leaving_early_closes_the_connection(upstream, pool, until):
+    """An unfinished response is cancelled upstream at once and its connection never used again."""
+    noticed = asyncio.Event()
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(CHUNKED + b"2\r\nab\r\n")
+        with suppress(ConnectionError):
+            await reader.read(-1)
+        noticed.set()
+
+    server = await upstream(script)
+    async with pool.request(server.address, "GET", "/", []) as response:
+        assert await anext(response.chunks()) == b"ab"
+    async with asyncio.timeout(10):
+        await noticed.wait()
+    await until(lambda: pool.open == 0)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}", OK + b"extra"]
+)
+async def test_a_connection_with_a_doubt_is_not_used_again(upstream, pool, answer):
+    """`connection: close`, or bytes behind the response, end the connection: responses cannot be mixed up."""
+    holder: list = []
+    holder.append(await upstream(polite(answer)(holder)))
+    for _ in range(2):
+        async with pool.request(holder[0].address, "GET", "/", []) as response:
+            assert await response.read(10) == b"{}"
+    assert holder[0].connections == 2
+
+
+async def test_bytes_on_an_idle_connection_end_it(upstream, pool, until):
+    """An upstream that speaks unasked cannot plant an answer for the next request."""
+    speak = asyncio.Event()
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(OK)
+        await speak.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nplanted")
+        await reader.read(-1)
+
+    server = await upstream(script)
+    async with pool.request(server.address, "GET", "/", []) as response:
+        await response.read(10)
+    speak.set()
+    await until(lambda: pool.open == 0)
+
+
+async def test_a_stale_connection_costs_no_request(upstream, pool):
+    """An idle connection that the upstream closes on the next request is replaced by a fresh one."""
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(OK)
+        if server.connections == 1:
+            # Takes the second request and closes without a word, as an expired keep-alive does.
+            await reader.readuntil(b"\r\n\r\n")
+            return
+        await reader.read(-1)
+
+    server = await upstream(script)
+    for _ in range(2):
+        async with pool.request(server.address, "GET", "/", []) as response:
+            assert await response.read(10) == b"{}"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("word", [b"H", b"HTTP/1.1 200 OK\r\ncontent-le"])
+async def test_a_response_that_began_is_never_asked_for_again(upstream, pool, word):
+    """One byte of a response on a reused connection, and the request may have been served: no redo."""
+
+    async def script(reader, writer):
+        await server.request(reader)
+        writer.write(OK)
+        await server.request(reader)
+        writer.write(word)
+
+    server = await upstream(script)
+    async with pool.request(server.address, "GET", "/", []) as response:
+        await response.read(10)
+    with pytest.raises(ResponseLost):
+        async with pool.request(server.address, "GET", "/", []):
+            pass
+    assert (server.connections, server.requests) == (1, 2)
+
+
+async def test_a_fresh_connection_is_not_redone(upstream, pool):
+    """Cut before the head on a fresh connection: whether to retry is the caller's decision."""
+    server = await upstream(sends())
+    with pytest.raises(ResponseLost):
+        async with pool.request(server.address, "GET", "/", []):
+            pass
+    assert server.connections == 1
+
+
+async def test_idle_connections_are_bounded(upstream, until):
+    """A burst leaves at most `max_idle_per_host` connections behind."""
+    holder: list = []
+    holder.append(await upstream(polite()(holder)))
+    pool = UpstreamPool(max_idle_per_host=2)
+
+    async def ask() -> None:
+        async with pool.request(holder[0].address, "GET", "/", []) as response:
+            await response.read(10)
+
+    await asyncio.gather(*(ask() for _ in range(10)))
+    assert pool.idle == 2
+    await until(lambda: pool.open == 2)
+    await pool.aclose()
+    await until(lambda: pool.open == 0)
+
+
+async def test_a_closed_pool_connects_no_more(polite_upstream):
+    """After aclose a request fails at once."""
+    pool = UpstreamPool()
+    await pool.aclose()
+    with pytest.raises(ConnectFailed):
+        async with pool.request(polite_upstream.address, "GET", "/", []):
+            pass
+
+
+async def test_churned_cancellation_leaks_nothing(polite_upstream, pool, until):
+    """After 500 requests cancelled at every stage, fresh ones succeed and no connection is left over."""
+    rng = random.Random(7)
+
+    async def ask() -> bytes:
+        async with pool.request(polite_upstream.address, "POST", "/", [], b"{}") as response:
+            return await response.read(10)
+
+    cancelled = 0
+    while cancelled < 500:
+        tasks = [asyncio.create_task(ask()) for _ in range(10)]
+        for task in tasks:
+            for _ in range(rng.randrange(4)):
+                await asyncio.sleep(0)
+            cancelled += task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert await asyncio.gather(*(ask() for _ in range(20))) == [b"{}"] * 20
+    await until(lambda: pool.open == pool.idle)
+    await until(lambda: polite_upstream.connections - polite_upstream.closed == pool.open)
+    assert pool.open <= 64
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_client_that_leaves_a_proxy_cancels_the_upstream(serve, upstream, pool, streaming):
+    """Through server and pool: the client goes, the upstream's connection is closed at once."""
+    asked, noticed = asyncio.Event(), asyncio.Event()
+
+    async def script(reader, writer):
+        await one.request(reader)
+        if streaming:
+            writer.write(CHUNKED + b"2\r\nab\r\n")
+        asked.set()
+        with suppress(ConnectionError):
+            await reader.read(-1)
+        noticed.set()
+
+    one = await upstream(script)
+
+    async def proxy(exchange: Exchange) -> None:
+        async with pool.request(one.address, "GET", "/", []) as response:
+            await exchange.start(response.status, [])
+            async for piece in response.chunks():
+                await exchange.write(piece)
+            await exchange.end()
+
+    client = await (await serve(proxy)).connect()
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    async with asyncio.timeout(10):
+        await asked.wait()
+        client.close()
+        await noticed.wait()
+
+
+async def test_every_upstream_error_is_one_kind(upstream, pool):
+    """A caller can catch UpstreamError alone."""
+    assert all(
+        issubclass(kind, UpstreamError) for kind in (ConnectFailed, ResponseLost, BodyCut, UpstreamTimeout)
+    )
