@@ -1,0 +1,24 @@
+"""Runs the project's Pulumi program, unmodified, over Pulumi's own wire protocol."""
+
+from fleet.rehearsal.engine.errors import (
+    DeploymentError,
+    ProgramError,
+    ProjectError,
+    ResourceFailedError,
+    StateError,
+    StateLockedError,
+)
+from fleet.rehearsal.engine.pulumi_engine import PulumiEngine
+from fleet.rehearsal.engine.steps import Result, Step
+
+__all__ = [
+    "DeploymentError",
+    "ProgramError",
+    "ProjectError",
+    "PulumiEngine",
+    "ResourceFailedError",
+    "Result",
+    "StateError",
+    "StateLockedError",
+    "Step",
+]
