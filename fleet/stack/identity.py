@@ -27,6 +27,12 @@ _SESSION_MANAGER = (
     "ssmmessages:OpenDataChannel",
 )
 _DISCOVERY = ("ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetHealth")
+_LOOKING_UP = (
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeLifecycleHooks",
+    "ec2:DescribeInstances",
+)
 
 
 def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> Statement:
@@ -62,23 +68,9 @@ def control_statements(
     """The control handler reads notices, takes nodes of these groups out, and lets them go."""
     return [
         allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [queue_arn]),
-        allow(
-            [
-                "autoscaling:CompleteLifecycleAction",
-                "autoscaling:DetachInstances",
-                "autoscaling:RecordLifecycleActionHeartbeat",
-            ],
-            group_arns,
-        ),
+        allow(["autoscaling:CompleteLifecycleAction", "autoscaling:DetachInstances"], group_arns),
         allow(["elasticloadbalancing:DeregisterTargets"], target_group_arns),
-        allow(
-            [
-                "autoscaling:DescribeAutoScalingGroups",
-                "autoscaling:DescribeAutoScalingInstances",
-                *_DISCOVERY,
-            ],
-            ["*"],
-        ),
+        allow(_LOOKING_UP, ["*"]),
     ]
 
 

@@ -12,6 +12,7 @@ def register(world: World, recipe: str, stack: str, channel: str) -> str:
     made = sum(1 for image in world.ec2.amis.values() if image.owner_id == ACCOUNT)
     image = world.ec2.register_image(f"goldenfleet-{recipe}-{made + 1:04d}", f"rehearsal of {recipe}")
     image.owner_id = ACCOUNT
+    image.architecture = "x86_64"  # moto leaves it out, where AWS always tells it
     tags = {"goldenfleet:stack": stack, "goldenfleet:image": recipe, "Name": str(image.name)}
     world.ec2.create_tags([image.id], tags)
     _publish(f"/goldenfleet/{stack}/image/{recipe}/{channel}", str(image.id))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore import xform_name
 
-from tests.fleet.stack.conftest import IMAGE_ID, Registered, Resource
+from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
 TIERS = ("gateway", "model")
 
@@ -25,6 +27,7 @@ UNTAGGABLE = {
 UNSCOPABLE = {
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeLifecycleHooks",
     "ec2:DescribeInstances",
     "elasticloadbalancing:DescribeTargetHealth",
     "ssm:UpdateInstanceInformation",
@@ -417,6 +420,36 @@ def test_control_acts_on_this_stack_only(registered: Registered) -> None:
     own = {f"arn:aws:{r.type}:{r.name}" for kind in kinds for r in registered.of(kind)}
     queue = registered.one("sqs/queue:Queue", "notices")
     assert resources == {*own, f"arn:aws:{queue.type}:{queue.name}"}
+
+
+def test_control_may_do_what_it_calls(registered: Registered) -> None:
+    """Every call that fleet/control makes, and nothing more."""
+    calls = {
+        "autoscaling": {
+            "CompleteLifecycleAction",
+            "DescribeAutoScalingGroups",
+            "DescribeAutoScalingInstances",
+            "DescribeLifecycleHooks",
+            "DetachInstances",
+        },
+        "ec2": {"DescribeInstances"},
+        "elasticloadbalancing": {"DeregisterTargets"},
+        "sqs": {"ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage"},
+    }
+    policy = registered.one("iam/rolePolicy:RolePolicy", "control")
+    allowed = {action for s in statements(policy.inputs["policy"]) for action in s["Action"]}
+    assert allowed == {f"{service}:{call}" for service, named in calls.items() for call in named}
+    source = "".join(path.read_text() for path in (PROJECT / "fleet" / "control").glob("*.py"))
+    methods = {xform_name(call) for named in calls.values() for call in named}
+    assert (
+        set(
+            re.findall(
+                r"\.((?:describe|detach|deregister|complete|record|receive|delete|change|set|send)_\w+)",
+                source,
+            )
+        )
+        == methods
+    )
 
 
 # --- the whole
