@@ -18,8 +18,8 @@ from server.engine.config import MODEL_ID, Limits
 from server.engine.engine import Engine
 from server.engine.errors import EngineError
 
-# A node has handed its streams over before it ends the engine; what is left then is cut at once.
-_STOP_GRACE_SECONDS = 1
+# Once the engine has stopped every answer ends at once with an error; this is time enough to send it.
+_STOP_GRACE_SECONDS = 2
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 1024
 
@@ -66,7 +66,7 @@ async def serve(host: str, port: int, limits: Limits) -> None:
             timeout_graceful_shutdown=_STOP_GRACE_SECONDS,
         )
         _announce(listener)
-        await _run(uvicorn.Server(config), running, listener)
+        await _run(config, running, listener)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -85,12 +85,27 @@ def _announce(listener: socket.socket) -> None:
     click.echo(json.dumps(line))
 
 
-async def _run(server: uvicorn.Server, running: Engine, listener: socket.socket) -> None:
+class _Server(uvicorn.Server):
+    """Stops the engine before it waits for open connections: no client waits for an answer in vain."""
+
+    def __init__(self, config: uvicorn.Config, stepping: asyncio.Task[None]) -> None:
+        super().__init__(config)
+        self._stepping = stepping
+        stepping.add_done_callback(self._leave)
+
+    def _leave(self, _: asyncio.Task[None]) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stepping.cancel()
+        await super().shutdown(sockets)
+
+
+async def _run(config: uvicorn.Config, running: Engine, listener: socket.socket) -> None:
     """Serve until a signal, or until the engine's own task fails: then so does this."""
     stepping = asyncio.create_task(running.run())
-    stepping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
-        await server.serve(sockets=[listener])
+        await _Server(config, stepping).serve(sockets=[listener])
     finally:
         stepping.cancel()
         with suppress(asyncio.CancelledError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -12,6 +13,8 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from server.engine import api, chat
 from server.engine.config import Limits
+from server.engine.engine import Engine, Prompt
+from server.engine.errors import EngineStoppedError
 
 FLEET = [{"role": "user", "content": "Where is the fleet?"}]
 FLEET_ANSWER = (
@@ -306,6 +309,18 @@ async def test_a_stopped_engine_tells_its_streams(http, served):
         assert response.status == 503
     async with http.post(served.url + "/v1/completions", json=completion()) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (503, "engine_stopped")
+
+
+async def test_a_broken_model_fails_loudly(trained):
+    """When the model fails, who waits is sent elsewhere and the engine's task ends with the error."""
+    weights = {name: value for name, value in trained.weights.items() if name != "2.down"}
+    engine = Engine(replace(trained, weights=weights), Limits())
+    stepping = asyncio.create_task(engine.run())
+    with pytest.raises(EngineStoppedError, match="ask another node"):
+        await anext(aiter(engine.generate(Prompt((1, 2, 3), 5))))
+    with pytest.raises(KeyError):
+        await stepping
+    assert engine.load().pages_free == Limits().pages
 
 
 async def test_metrics_have_vllm_names(http, served, post):

@@ -50,19 +50,40 @@ def test_impossible_options_are_refused(arguments, code, message):
     assert "Traceback" not in stderr
 
 
-def test_it_serves_until_it_is_told_to_stop():
-    """The first line is JSON with the bound port, a prompt is answered, and SIGTERM ends the process."""
+@pytest.fixture
+def engine():
     process = spawn("--port", "0")
-    started = json.loads(process.stdout.readline())
+    yield process, json.loads(process.stdout.readline())
+    process.kill()
+    process.communicate(timeout=10)
+
+
+def post(started, **body):
     url = f"http://{started['host']}:{started['port']}/v1/completions"
-    request = urllib.request.Request(url, data=b'{"prompt": "A notice is", "max_tokens": 1}')
-    with urllib.request.urlopen(request, timeout=10) as response:
+    request = urllib.request.Request(url, data=json.dumps({"prompt": "A notice is", **body}).encode())
+    return urllib.request.urlopen(request, timeout=10)
+
+
+def test_the_first_line_names_the_port(engine):
+    """The first line is JSON with the bound port, and a prompt sent there is answered."""
+    _, started = engine
+    with post(started, max_tokens=1) as response:
         assert json.load(response)["usage"]["completion_tokens"] == 1
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=10)
     assert started["event"] == "engine.started"
-    assert process.returncode in {0, -signal.SIGTERM}
-    assert stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_streams_with_an_error(engine, number):
+    """Told to stop, the engine ends its streams with an error event and no [DONE], and exits quietly."""
+    process, started = engine
+    with post(started, max_tokens=2000, ignore_eos=True, stream=True) as response:
+        response.readline()
+        process.send_signal(number)
+        events = response.read().decode().strip().split("\n\n")
+    _, stderr = process.communicate(timeout=10)
+    assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_stopped"
+    assert process.returncode in {-signal.SIGTERM, 130}
+    assert "Traceback" not in stderr
 
 
 def test_help_shows_an_example():
