@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fleet.rehearsal.envoy import HOST, Lag, Listener, Target, assignment, bootstrap, cluster_name, endpoints
+from fleet.rehearsal.envoy import HOST, Listener, Target, assignment, bootstrap, cluster_name, endpoints
 from fleet.rehearsal.errors import NotInTimeError, ProcessFailedError, RehearsalError
 from fleet.rehearsal.ports import check_free
 from fleet.rehearsal.processes import Processes
@@ -60,15 +60,11 @@ class Balancer:
         targets: Callable[[str], Sequence[Target]],
         *,
         port: int,
-        lag_s: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._processes = processes
         self._dir = run_dir / _NAME
         self._listeners = listeners
         self._targets = targets
-        self._clock = clock
-        self._lags = [Lag(lag_s) for _ in listeners]
         self._written: dict[int, Mapping[tuple[str, int], str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=_NAME, daemon=True)
@@ -123,23 +119,19 @@ class Balancer:
             text: str = response.read().decode()
         return text
 
-    def requests(self, target_group: str) -> int | None:
-        """How many requests were sent to a target group so far; None when no listener forwards to it."""
-        groups = [listener.target_group for listener in self._listeners]
-        if target_group not in groups:
-            return None
-        name = f"cluster.{cluster_name(groups.index(target_group))}.upstream_rq_total"
-        return next((int(s["value"]) for s in self._stats(name) if s.get("name") == name), 0)
-
-    def _stats(self, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self._admin(f"/stats?format=json&filter=^{name}$"))["stats"]
-        return found
+    def requests(self) -> dict[str, int]:
+        """Target group -> requests sent to it so far."""
+        counters = json.loads(self._admin("/stats?format=json&filter=upstream_rq_total$"))["stats"]
+        values = {counter["name"]: counter["value"] for counter in counters if "name" in counter}
+        return {
+            listener.target_group: values.get(f"cluster.{cluster_name(index)}.upstream_rq_total", 0)
+            for index, listener in enumerate(self._listeners)
+        }
 
     def refresh(self) -> None:
         """Tell Envoy about targets that came, went, or changed their state."""
         for index, listener in enumerate(self._listeners):
-            now = self._clock()
-            statuses = endpoints(self._targets(listener.target_group), self._lags[index], now)
+            statuses = endpoints(self._targets(listener.target_group))
             if self._written.get(index) != statuses:
                 self._write(index, statuses)
                 self._written[index] = statuses

@@ -25,6 +25,8 @@ class Target(Protocol):
     def port(self) -> int: ...
     @property
     def state(self) -> str: ...
+    @property
+    def routed(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -37,34 +39,19 @@ class Listener:
     idle_timeout_s: int
 
 
-class Lag:
-    """An ALB goes on sending new requests to a target for a while after it was deregistered.
+def endpoints(targets: Iterable[Target]) -> dict[tuple[str, int], str]:
+    """Address -> Envoy's health status; targets that must get nothing at all are left out.
 
-    Others measured 17-40 s (aws-load-balancer-controller #2366, #1064, #2106).
+    The cloud says whom an ALB would send to: healthy targets, deregistered ones for as long as an ALB lags,
+    and when all are unhealthy, those. After the lag a draining target keeps its streams.
     """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: dict[tuple[str, int], float] = {}
-
-    def still_sends(self, target: Target, now: float) -> bool:
-        key = (target.address, target.port)
-        if target.state != "draining":
-            self._since.pop(key, None)
-            return target.state == "healthy"
-        return now < self._since.setdefault(key, now) + self._seconds
-
-
-def endpoints(targets: Iterable[Target], lag: Lag, now: float) -> dict[tuple[str, int], str]:
-    """Address -> Envoy's health status; targets that must get nothing at all are left out."""
-    known = list(targets)
-    sending = {(t.address, t.port): "HEALTHY" for t in known if lag.still_sends(t, now)}
-    if not sending:
-        sending = {(t.address, t.port): "HEALTHY" for t in known if t.state == "unhealthy"}
-    # A draining endpoint keeps its streams; one that is left out would lose its idle connections only,
-    # but an ALB keeps the target until the deregistration delay is over.
-    draining = {(t.address, t.port): "DRAINING" for t in known if t.state == "draining"}
-    return {**draining, **sending}
+    statuses = {}
+    for target in targets:
+        if target.routed:
+            statuses[target.address, target.port] = "HEALTHY"
+        elif target.state == "draining":
+            statuses[target.address, target.port] = "DRAINING"
+    return statuses
 
 
 def assignment(cluster: str, statuses: Mapping[tuple[str, int], str]) -> dict[str, Any]:
@@ -113,7 +100,7 @@ def _cluster(index: int, listener: Listener, directory: str) -> dict[str, Any]:
         "type": "EDS",
         "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
         "lb_policy": "LEAST_REQUEST" if listener.algorithm == "least_outstanding_requests" else "ROUND_ROBIN",
-        # Failing open is decided in `endpoints`, from the target group's view of health.
+        # Failing open is decided by the target group's view of health.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {
             "thresholds": [{"max_connections": _MANY, "max_pending_requests": _MANY, "max_requests": _MANY}]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fleet.rehearsal.balancer import Balancer
 from fleet.rehearsal.cloud import Cloud
@@ -31,7 +31,7 @@ class Rate:
 
 
 class FleetMetrics:
-    """The cloud's Metrics.
+    """The cloud's Metrics. `measure` looks, several times a second or rarer; the cloud is told the last look.
 
     A node's full CPU is one core of this machine, which is all that the embedded engine can use.
     """
@@ -49,22 +49,30 @@ class FleetMetrics:
         self._balancer = balancer
         self._aws_minute = _MINUTE * time_scale
         self._clock = clock
-        self._cpu: dict[str, Rate] = {}
-        self._requests: dict[str, Rate] = {}
+        self._rates: dict[str, Rate] = {}
+        self._values: Mapping[str, float] = {}
 
     def average_cpu(self, group: str) -> float | None:
         """Percent of the last second or more; None without two looks at any node of the group."""
-        members = next((g.instance_ids for g in self._cloud.groups() if g.name == group), ())
-        now, used = self._clock(), self._nodes.cpu_seconds()
-        rates = [self._cpu.setdefault(i, Rate()).look(used[i], now) for i in members if i in used]
-        known = [rate for rate in rates if rate is not None]
-        return 100 * sum(known) / len(known) if known else None
+        return self._values.get(group)
 
     def requests_per_target(self, target_group_arn: str) -> float | None:
         """In one minute of AWS's time; None for a group that no public listener sends to."""
-        total = self._balancer.requests(target_group_arn)
-        healthy = sum(target.state == "healthy" for target in self._cloud.targets(target_group_arn))
-        if total is None or not healthy:
-            return None
-        rate = self._requests.setdefault(target_group_arn, Rate()).look(total, self._clock())
-        return None if rate is None else rate * self._aws_minute / healthy
+        return self._values.get(target_group_arn)
+
+    def measure(self) -> None:
+        now, used, values = self._clock(), self._nodes.cpu_seconds(), {}
+        for group in self._cloud.groups():
+            rates = [self._rate(i, used[i], now) for i in group.instance_ids if i in used]
+            known = [rate for rate in rates if rate is not None]
+            if known:
+                values[group.name] = 100 * sum(known) / len(known)
+        for arn, total in self._balancer.requests().items():
+            healthy = sum(target.state == "healthy" for target in self._cloud.targets(arn))
+            rate = self._rate(arn, total, now)
+            if rate is not None and healthy:
+                values[arn] = rate * self._aws_minute / healthy
+        self._values = values
+
+    def _rate(self, name: str, value: float, now: float) -> float | None:
+        return self._rates.setdefault(name, Rate()).look(value, now)

@@ -18,7 +18,7 @@ import boto3
 from fleet.rehearsal import interruptions
 from fleet.rehearsal.answers import AnswerLog, questions
 from fleet.rehearsal.balancer import Balancer, public_listeners
-from fleet.rehearsal.cloud import Cloud
+from fleet.rehearsal.cloud import Cloud, NoMetrics
 from fleet.rehearsal.engine import PulumiEngine
 from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError
 from fleet.rehearsal.load import undisturbed
@@ -26,13 +26,12 @@ from fleet.rehearsal.metrics import FleetMetrics
 from fleet.rehearsal.nodes import REGION, Nodes, aws_environment, base_environment
 from fleet.rehearsal.plan import Checked
 from fleet.rehearsal.play import Play
-from fleet.rehearsal.ports import check_free, free_port
+from fleet.rehearsal.ports import check_free, free_port, listens
 from fleet.rehearsal.processes import Processes
 from fleet.rehearsal.progress import Progress
 from fleet.rehearsal.report import Facts
 from fleet.rehearsal.watch import Watch
 
-ALB_LAG_SECONDS = 20.0  # an ALB sends to a deregistered target for 17-40 s; see envoy.Lag
 _LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 s
 _BOOT_SECONDS = 90.0
 _FINISH_SECONDS = 120.0
@@ -98,6 +97,8 @@ class Rehearsal:
         """
         self._watch.not_vital("control")
         self._processes.signal("control", signal.SIGTERM)
+        self._watch.also_measure(lambda: None)
+        self._cloud.use_metrics(NoMetrics())
         self._balancer.close()
         with self._step("destroy"):
             self._pulumi.destroy()
@@ -143,11 +144,12 @@ class Rehearsal:
         env = {**base_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._processes.start("reference", command, env=env, cwd=self._dir)
         pool = self._stack.enter_context(ThreadPoolExecutor(1, "reference"))
-        return pool.submit(self._reference, f"http://{_REFERENCE_ADDRESS}:{port}")
+        return pool.submit(self._reference, port)
 
-    def _reference(self, url: str) -> Mapping[str, str]:
+    def _reference(self, port: int) -> Mapping[str, str]:
         try:
-            return asyncio.run(undisturbed(url, questions()))
+            self._watch.wait_until(lambda: listens(_REFERENCE_ADDRESS, port), _BOOT_SECONDS, "the reference")
+            return asyncio.run(undisturbed(f"http://{_REFERENCE_ADDRESS}:{port}", questions()))
         finally:
             self._processes.signal("reference")
 
@@ -187,7 +189,6 @@ class Rehearsal:
                 self._listeners(),
                 self._cloud.targets,
                 port=self._plan.port,
-                lag_s=ALB_LAG_SECONDS * self._plan.time_scale,
             )
             self._stack.callback(self._balancer.close)
             self._balancer.start()
@@ -208,7 +209,8 @@ class Rehearsal:
     def _start_control(self) -> None:
         command = [sys.executable, "-m", "fleet.control", "--queue-url", self._outputs["noticeQueueUrl"]]
         env = {**base_environment(), **aws_environment(self._cloud.endpoint_url)}
-        self._processes.start("control", [*command, "--stack", self._plan.stack], env=env, cwd=self._dir)
+        command += ["--stack", self._plan.stack, "--time-scale", f"{self._plan.time_scale:g}"]
+        self._processes.start("control", [*command, "--recheck-seconds", "1"], env=env, cwd=self._dir)
         self._watch.vital("control")
 
     def _all_serve(self) -> bool:
@@ -259,7 +261,9 @@ class Rehearsal:
         )
         play.run(self._plan.steps)
         # Not before: a group that scales on its own would blur which node replaces which.
-        self._cloud.use_metrics(FleetMetrics(self._cloud, self._nodes, self._balancer, self._plan.time_scale))
+        metrics = FleetMetrics(self._cloud, self._nodes, self._balancer, self._plan.time_scale)
+        self._watch.also_measure(metrics.measure)
+        self._cloud.use_metrics(metrics)
         return play
 
     def _show(self) -> None:
@@ -281,5 +285,5 @@ class Rehearsal:
             return work()
 
 
-def _counts(summary: Mapping[str, int]) -> str:
+def _counts(summary: Mapping[Any, int]) -> str:
     return ", ".join(f"{count} {operation}" for operation, count in sorted(summary.items())) or "no resources"

@@ -17,7 +17,7 @@ from fleet.rehearsal.report import NodeLife
 from fleet.rehearsal.usage import family, memory_mib, processes
 
 _LOOK_SECONDS = 0.1
-_MEMORY_SECONDS = 2.0  # reading memory costs the kernel some milliseconds a process
+_MEASURE_SECONDS = 2.0  # reading memory costs the kernel some milliseconds a process
 
 
 class Watch:
@@ -35,6 +35,7 @@ class Watch:
         self._instances = instances
         self._processes = running
         self._on_wait = on_wait
+        self._measure: Callable[[], None] = lambda: None
         self._vital: set[str] = set()
         self._census = Census()
         self._stop = threading.Event()
@@ -80,6 +81,10 @@ class Watch:
         """Let time pass, or none when `seconds` is not positive."""
         self._stop.wait(max(0.0, seconds))
 
+    def also_measure(self, measure: Callable[[], None]) -> None:
+        """From now on call this too, in the background, every two seconds or so."""
+        self._measure = measure
+
     def measure_memory(self) -> None:
         everyone = family(list(processes()), [os.getpid(), self._processes.keeper_pid])
         self.memory_peak_mib = max(self.memory_peak_mib, memory_mib(everyone))
@@ -88,8 +93,9 @@ class Watch:
         measured = 0.0
         while not self._stop.wait(_LOOK_SECONDS):
             self._census.look(self._instances(), time.time())
-            if time.monotonic() - measured > _MEMORY_SECONDS:
+            if time.monotonic() - measured > _MEASURE_SECONDS:
                 self.measure_memory()
+                self._measure()
                 measured = time.monotonic()
 
     def close(self) -> None:

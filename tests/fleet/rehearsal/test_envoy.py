@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from fleet.rehearsal.envoy import Lag, Listener, bootstrap, endpoints
+from fleet.rehearsal.envoy import Listener, bootstrap, endpoints
 
 
 @dataclass(frozen=True)
 class T:
     address: str
     state: str
+    routed: bool
     port: int = 8080
 
 
@@ -19,43 +19,21 @@ A, B = ("127.0.16.4", 8080), ("127.0.32.4", 8080)
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "told"),
+    ("state", "routed", "status"),
     [
-        ("healthy", "healthy", {A: "HEALTHY", B: "HEALTHY"}),
-        ("healthy", "initial", {A: "HEALTHY"}),
-        ("healthy", "unhealthy", {A: "HEALTHY"}),
-        ("healthy", "unused", {A: "HEALTHY"}),
-        ("unhealthy", "unhealthy", {A: "HEALTHY", B: "HEALTHY"}),
-        ("unhealthy", "initial", {A: "HEALTHY"}),
-        ("initial", "initial", {}),
-        ("initial", "unused", {}),
+        ("healthy", True, "HEALTHY"),
+        ("draining", True, "HEALTHY"),
+        ("draining", False, "DRAINING"),
+        ("unhealthy", True, "HEALTHY"),
+        ("unhealthy", False, None),
+        ("initial", False, None),
+        ("unused", False, None),
     ],
 )
-def test_endpoints(a: str, b: str, told: dict[Any, str]) -> None:
-    """Healthy targets get requests; when there is none, all unhealthy ones do, and new ones never."""
-    assert endpoints([T(A[0], a), T(B[0], b)], Lag(2.0), 0.0) == told
-
-
-def test_lag() -> None:
-    """A deregistered target gets new requests until the lag is over, then only keeps its streams."""
-    lag, targets = Lag(2.0), [T(A[0], "draining"), T(B[0], "healthy")]
-    assert endpoints(targets, lag, 100.0) == {A: "HEALTHY", B: "HEALTHY"}
-    assert endpoints(targets, lag, 101.9) == {A: "HEALTHY", B: "HEALTHY"}
-    assert endpoints(targets, lag, 102.0) == {A: "DRAINING", B: "HEALTHY"}
-
-
-def test_lag_forgets() -> None:
-    """A target that was registered again has the whole lag before it the next time."""
-    lag = Lag(2.0)
-    endpoints([T(A[0], "draining")], lag, 100.0)
-    endpoints([T(A[0], "healthy")], lag, 105.0)
-    assert endpoints([T(A[0], "draining")], lag, 106.0) == {A: "HEALTHY"}
-
-
-def test_draining_does_not_count_as_sick() -> None:
-    """When the lag is over and no healthy target is left, unhealthy ones get requests, draining ones none."""
-    lag = Lag(0.0)
-    assert endpoints([T(A[0], "draining"), T(B[0], "unhealthy")], lag, 1.0) == {A: "DRAINING", B: "HEALTHY"}
+def test_endpoints(state: str, routed: bool, status: str | None) -> None:
+    """A target that the ALB sends to gets requests, one that drains keeps its streams, others are unknown."""
+    told = endpoints([T(A[0], state, routed), T(B[0], "healthy", True)])
+    assert told == ({B: "HEALTHY"} if status is None else {A: status, B: "HEALTHY"})
 
 
 @pytest.mark.parametrize(
