@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -23,7 +23,7 @@ from server.engine.engine import Engine, Generation, Load
 from server.engine.errors import EngineStoppedError, RequestError
 from server.engine.fields import parse_object
 from server.engine.requests import Asked, Reader
-from server.engine.responses import DONE, Kind, Writer, error_body, event, model_list, refusal_body
+from server.engine.responses import DONE, Json, Kind, Writer, error_body, event, model_list, refusal_body
 from server.engine.sampling import SEED_LIMIT
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
@@ -116,12 +116,10 @@ class _Api:
         self._started = int(context.now())
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse(
-            {"status": "stopped" if self._engine.stopped else "ok"}, 503 if self._engine.stopped else 200
-        )
+        return _json({"status": "stopped"}, 503) if self._engine.stopped else _json({"status": "ok"})
 
     async def models(self, _: Request) -> Response:
-        return JSONResponse(model_list(self._started, self._engine.shape.context))
+        return _json(model_list(self._started, self._engine.shape.context))
 
     async def metrics(self, _: Request) -> Response:
         return PlainTextResponse(exposition(self._engine.load()), media_type="text/plain; version=0.0.4")
@@ -166,17 +164,22 @@ def exposition(load: Load) -> str:
     )
 
 
+def _json(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """In ASCII, for a refusal may quote half a surrogate pair, which has no UTF-8."""
+    return Response(json.dumps(body), status, headers, media_type="application/json")
+
+
 def _refuse(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestError)
-    return JSONResponse(refusal_body(exc), exc.status)
+    return _json(refusal_body(exc), exc.status)
 
 
 def _stopped(_: Request, exc: Exception) -> Response:
-    return JSONResponse(error_body(str(exc), 503, "engine_stopped"), 503)
+    return _json(error_body(str(exc), 503, "engine_stopped"), 503)
 
 
 def _http_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     phrase = HTTPStatus(exc.status_code).phrase
     body = error_body(f"{phrase}: this engine serves the OpenAI API under /v1.", exc.status_code)
-    return JSONResponse(body, exc.status_code, headers=exc.headers)
+    return _json(body, exc.status_code, exc.headers)

@@ -176,10 +176,18 @@ async def test_unknown_routes_use_the_envelope(http, served, method, path, statu
         assert set((await response.json())["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_unknown_model_is_404(post):
-    """Another model's name is refused with 404 and model_not_found."""
-    status, answer = await post("/v1/chat/completions", talk(model="gpt-4"))
+@pytest.mark.parametrize("model", ["gpt-4", "", "\ud800"])
+async def test_unknown_model_is_404(post, model):
+    """Another model's name, even one that is no Unicode, is refused with 404 and model_not_found."""
+    status, answer = await post("/v1/chat/completions", talk(model=model))
     assert (status, answer["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_text_that_is_no_unicode_is_answered(post):
+    """Half a surrogate pair in a message or a stop string is text like any other."""
+    messages = [{"role": "user", "content": "\udc00 Hello"}]
+    status, _ = await post("/v1/chat/completions", talk(messages=messages, stop="\udc00", max_tokens=3))
+    assert status == 200
 
 
 async def test_a_huge_body_is_413(post):

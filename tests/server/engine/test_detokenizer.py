@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.engine.detokenizer import Detokenizer
 from server.engine.tokenizer import END_OF_TEXT
+
+# Cores are shared in CI: a slow example says nothing about the code.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TEXTS = st.text(alphabet="abE ND\né日🚂", max_size=30)
 STOPS = st.lists(st.text(alphabet="abEND é日", min_size=1, max_size=4), max_size=4)
@@ -48,6 +51,7 @@ def expected(tokenizer, tokens, stops):
     return text, tokens
 
 
+@patient
 @given(tokens=TOKENS, stops=STOPS)
 def test_text_and_ids_are_whole(trained, tokens, stops):
     """The deltas add up to the text before the first stop string and to every id that was written."""
@@ -55,6 +59,7 @@ def test_text_and_ids_are_whole(trained, tokens, stops):
     assert (text_of(deltas), ids_of(deltas)) == expected(trained.tokenizer, tokens, stops)
 
 
+@patient
 @given(text=TEXTS, stops=STOPS, bytewise=st.booleans())
 def test_every_released_prefix_can_be_continued(trained, text, stops, bytewise):
     """Whoever has the released ids and text continues from them without losing or doubling anything."""
@@ -67,6 +72,7 @@ def test_every_released_prefix_can_be_continued(trained, text, stops, bytewise):
         assert rest[-1].finish_reason == deltas[-1].finish_reason
 
 
+@patient
 @given(tokens=TOKENS, cut=st.integers(0, 40))
 def test_a_cut_anywhere_is_primed_by_the_prompt(trained, tokens, cut):
     """Without stop strings even a cut inside a character joins up, for the prompt's tail has its start."""
@@ -75,6 +81,7 @@ def test_a_cut_anywhere_is_primed_by_the_prompt(trained, tokens, cut):
     assert joined == text_of(told(trained.tokenizer, [], tokens))
 
 
+@patient
 @given(text=TEXTS)
 def test_no_broken_character_is_ever_shown(trained, text):
     """Text that arrives byte by byte is released in whole characters."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.engine.tokenizer import END_OF_TEXT, Tokenizer
 
+# Cores are shared in CI: a slow example says nothing about the code.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@patient
 @given(text=st.text())
 def test_every_text_survives_the_round_trip(trained, text):
     """decode(encode(text)) is the text, whatever its script or whitespace."""
     assert trained.tokenizer.decode(trained.tokenizer.encode(text)) == text
 
 
+@patient
 @given(text=st.text(alphabet="aer nt\n\té日🚂€", max_size=200))
 def test_round_trip_of_text_like_the_corpus(trained, text):
     """The same where merges apply at every turn."""
