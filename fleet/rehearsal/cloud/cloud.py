@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from moto import settings
 from moto.autoscaling.responses import AutoScalingResponse
-from moto.core.base_backend import BackendDict
+from moto.core.base_backend import BackendDict, backend_lock
 from moto.core.model_instances import reset_model_data
 from moto.ec2.responses import EC2Response
 from moto.elbv2.responses import ELBV2Response
@@ -24,6 +24,7 @@ from fleet.rehearsal.cloud import (
     hooks,
     images,
     instances,
+    launching,
     policies,
     refresh,
     server,
@@ -89,7 +90,7 @@ class Cloud:
         self._loop = LoopThread("cloud-io")
         self._metadata = MetadataServers(self._loop, clock)
         self._prober = health.Prober(self._loop)
-        self._wake, self._closing, self._closed = threading.Event(), False, False
+        self._wake, self._closing = threading.Event(), threading.Event()
         self._patches = Patches()
         self._install()
         self._ticker = threading.Thread(target=self._keep_ticking, name="cloud-tick", daemon=True)
@@ -136,7 +137,7 @@ class Cloud:
 
     def groups(self) -> list[GroupView]:
         with self._world.lock:
-            return [show.group_view(self._world, group) for group in self._world.groups.values()]
+            return [show.group_view(group) for group in self._world.groups.values()]
 
     def set_desired(self, group: str, desired: int) -> None:
         """As SetDesiredCapacity. Raises GroupUnknown, and AWS's ValidationError outside its bounds."""
@@ -172,9 +173,9 @@ class Cloud:
 
     def close(self) -> None:
         """End every thread, server and port; no callback comes afterwards. Closing twice is fine."""
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = self._closing = True
+        self._closing.set()
         self._world.outbox.close()
         self._wake.set()
         if self._ticker.is_alive() and self._ticker is not threading.current_thread():
@@ -205,11 +206,12 @@ class Cloud:
         targets.install(world, patches)
         events.install(patches)
         groups.install(world, patches)
+        launching.install(patches)
         hooks.install(world, patches)
         detach.install(world, patches)
         refresh.install(world, patches)
         policies.install(world, patches)
-        server.install(lambda: self._closing, patches)
+        server.install(self._closing.is_set, patches)
 
     def _locked(self, original: Any) -> Any:
         def call_action(response: Any) -> Any:
@@ -225,11 +227,9 @@ class Cloud:
         self._wake.set()
 
     def _keep_ticking(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             self._wake.wait(_TICK_SECONDS)
             self._wake.clear()
-            if self._closing:
-                return
             try:
                 self._step()
             except Exception:  # noqa: BLE001  one bad look must not stop the clock of the whole cloud
@@ -275,5 +275,10 @@ class Cloud:
 
 
 def _reset_moto() -> None:
-    BackendDict.reset()
+    """Forget every backend. Moto's own reset first makes each anew, images and all, which takes long."""
+    with backend_lock:
+        known: list[Any] = BackendDict._instances  # type: ignore[misc]
+        for backends in known:
+            backends.clear()
+        known.clear()
     reset_model_data()

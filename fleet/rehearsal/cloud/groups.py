@@ -253,7 +253,15 @@ def _forget_hooks(world: World, group_name: str) -> None:
 
 def install(world: World, patches: Patches) -> None:
     """Group calls of the API in AWS's semantics; moto still stores and describes."""
+    _install_create(world, patches)
+    _install_update(world, patches)
+    _install_sizes(world, patches)
+    _install_activities(world, patches)
+    _install_target_groups(world, patches)
+    patches.set(AutoScalingBackend, "notify_terminate_instances", lambda _self, _ids: None)
 
+
+def _install_create(world: World, patches: Patches) -> None:
     def make_create(original: Any) -> Any:
         def create_auto_scaling_group(self: AutoScalingResponse) -> ActionResult:
             create(world, self._get_params(), lambda: original(self))
@@ -261,6 +269,16 @@ def install(world: World, patches: Patches) -> None:
 
         return create_auto_scaling_group
 
+    def delete_auto_scaling_group(self: AutoScalingResponse) -> ActionResult:
+        group = find(world, self._get_param("AutoScalingGroupName"))
+        delete(world, group, bool(self._get_bool_param("ForceDelete", False)))
+        return EmptyResult()
+
+    patches.wrap(AutoScalingResponse, "create_auto_scaling_group", make_create)
+    patches.set(AutoScalingResponse, "delete_auto_scaling_group", delete_auto_scaling_group)
+
+
+def _install_update(world: World, patches: Patches) -> None:
     def make_update(original: Any) -> Any:
         def update_auto_scaling_group(self: AutoScalingResponse) -> ActionResult:
             group = find(world, self._get_param("AutoScalingGroupName"))
@@ -279,6 +297,11 @@ def install(world: World, patches: Patches) -> None:
 
         return update_model
 
+    patches.wrap(AutoScalingResponse, "update_auto_scaling_group", make_update)
+    patches.wrap(FakeAutoScalingGroup, "update", make_group_update)
+
+
+def _install_sizes(world: World, patches: Patches) -> None:
     def set_model_desired(self: FakeAutoScalingGroup, new_capacity: int | None) -> None:
         self.desired_capacity = self.min_size if new_capacity is None else new_capacity
 
@@ -289,17 +312,21 @@ def install(world: World, patches: Patches) -> None:
         set_desired(world, group, desired, "a user request explicitly set group desired capacity")
         return EmptyResult()
 
-    def delete_auto_scaling_group(self: AutoScalingResponse) -> ActionResult:
-        group = find(world, self._get_param("AutoScalingGroupName"))
-        delete(world, group, bool(self._get_bool_param("ForceDelete", False)))
-        return EmptyResult()
+    patches.set(FakeAutoScalingGroup, "set_desired_capacity", set_model_desired)
+    patches.set(AutoScalingResponse, "set_desired_capacity", set_desired_capacity)
 
+
+def _install_activities(world: World, patches: Patches) -> None:
     def describe_scaling_activities(self: AutoScalingResponse) -> ActionResult:
         name, wanted = self._get_param("AutoScalingGroupName"), self._get_param("ActivityIds", [])
         shown = [find(world, name)] if name else list(world.groups.values())
         found = [a for group in shown for a in group.activities if not wanted or a.activity_id in wanted]
         return ActionResult({"Activities": found[: self._get_int_param("MaxRecords", 100)]})
 
+    patches.set(AutoScalingResponse, "describe_scaling_activities", describe_scaling_activities)
+
+
+def _install_target_groups(world: World, patches: Patches) -> None:
     def register_members(_self: AutoScalingBackend, group_name: str) -> None:
         group = world.groups.get(group_name)
         for member in group.members.values() if group else ():
@@ -314,12 +341,5 @@ def install(world: World, patches: Patches) -> None:
 
         return attach
 
-    patches.wrap(AutoScalingResponse, "create_auto_scaling_group", make_create)
-    patches.wrap(AutoScalingResponse, "update_auto_scaling_group", make_update)
-    patches.wrap(FakeAutoScalingGroup, "update", make_group_update)
-    patches.set(FakeAutoScalingGroup, "set_desired_capacity", set_model_desired)
-    for action in (set_desired_capacity, delete_auto_scaling_group, describe_scaling_activities):
-        patches.set(AutoScalingResponse, action.__name__, action)
     patches.set(AutoScalingBackend, "update_attached_target_groups", register_members)
     patches.wrap(AutoScalingBackend, "attach_load_balancer_target_groups", make_attach)
-    patches.set(AutoScalingBackend, "notify_terminate_instances", lambda _self, _ids: None)

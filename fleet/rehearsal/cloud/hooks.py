@@ -37,8 +37,8 @@ def put(world: World, group_name: str, wanted: dict[str, Any]) -> LifecycleHook:
         wanted["LifecycleHookName"], group_name, wanted["LifecycleTransition"], timeout, result
     )
     hook.notification_metadata = wanted.get("NotificationMetadata")  # type: ignore[attr-defined]
-    hook.notification_target_arn = wanted.get("NotificationTargetARN")
-    hook.role_arn = wanted.get("RoleARN")
+    hook.notification_target_arn = wanted.get("NotificationTargetARN")  # type: ignore[assignment]
+    hook.role_arn = wanted.get("RoleARN")  # type: ignore[assignment]
     hook.global_timeout = int(min(timeout * _MOST_HEARTBEATS, _MOST_SECONDS))
     return hook
 

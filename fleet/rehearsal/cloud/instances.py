@@ -15,6 +15,7 @@ from fleet.rehearsal.cloud.imds import MetadataServers
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Machine
 from fleet.rehearsal.cloud.show import instance_view
+from fleet.rehearsal.cloud.views import PurchaseOption
 from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World
 from fleet.rehearsal.market import Pool, PriceUnknown, on_demand_price
 
@@ -42,10 +43,10 @@ def adopt(world: World, instance: Instance) -> Machine:
     """Give an instance that moto made its address and its life; raises EC2ClientError as AWS would."""
     now = world.clock()
     pool = Pool(instance.instance_type, str(instance.availability_zone))
-    option = "spot" if instance.lifecycle == "spot" else "on-demand"
+    option: PurchaseOption = "spot" if instance.lifecycle == "spot" else "on-demand"
     if not world.market.capacity(pool, option):
         raise EC2ClientError("InsufficientInstanceCapacity", _no_capacity(pool))
-    lease = world.addresses.lease(str(world.ec2.get_subnet(instance.subnet_id).cidr_block))
+    lease = world.addresses.lease(str(world.ec2.get_subnet(str(instance.subnet_id)).cidr_block))
     if lease is None:
         raise EC2ClientError(
             "InsufficientFreeAddressesInSubnet",
@@ -172,7 +173,11 @@ def _take_away(world: World, machine: Machine) -> None:
 
 def install(world: World, metadata: MetadataServers, patches: Patches) -> None:
     """Give every instance that moto runs or ends this life."""
+    _install_run(world, metadata, patches)
+    _install_end(world, metadata, patches)
 
+
+def _install_run(world: World, metadata: MetadataServers, patches: Patches) -> None:
     def make_run(original: Any) -> Any:
         def run_instances(
             self: EC2Backend, image_id: str, count: int, user_data: Any, groups: list[str], **kwargs: Any
@@ -191,6 +196,10 @@ def install(world: World, metadata: MetadataServers, patches: Patches) -> None:
 
         return run_instances
 
+    patches.wrap(EC2Backend, "run_instances", make_run)
+
+
+def _install_end(world: World, metadata: MetadataServers, patches: Patches) -> None:
     def make_end(original: Any) -> Any:
         def terminate_instances(self: EC2Backend, instance_ids: list[str]) -> Any:
             ended = original(self, instance_ids)
@@ -209,7 +218,6 @@ def install(world: World, metadata: MetadataServers, patches: Patches) -> None:
 
         return stop_instances
 
-    patches.wrap(EC2Backend, "run_instances", make_run)
     patches.wrap(EC2Backend, "terminate_instances", make_end)
     patches.wrap(EC2Backend, "stop_instances", make_stop)
 

@@ -11,6 +11,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance
 
 from fleet.rehearsal.cloud import activities
+from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group, Machine, Member
 from fleet.rehearsal.cloud.template import (
     Purchase,
@@ -125,7 +126,24 @@ def join(world: World, group: Group, member: Member) -> None:
     machine = member.machine
     machine.group, machine.lifecycle_state = group.name, None
     machine.target_lifecycle_state = "InService"
-    member.state.lt_version = member.template_version  # type: ignore[attr-defined]
+    member.state.launched_version = member.template_version  # type: ignore[attr-defined]
     group.members[machine.id] = member
     group.moto.instance_states.append(member.state)
     world.tell("lifecycle.Pending", machine.id, group.name)
+
+
+def install(patches: Patches) -> None:
+    """Show the template version that a member was launched from; moto shows the template's default."""
+
+    def launch_template(self: MotoMember) -> dict[str, Any] | None:
+        version = getattr(self, "launched_version", None)
+        template = self.auto_scaling_group.ec2_launch_template
+        if version is None or template is None:
+            return None
+        return {
+            "LaunchTemplateId": template.id,
+            "LaunchTemplateName": template.name,
+            "Version": version,
+        }
+
+    patches.set(MotoMember, "launch_template", property(launch_template))

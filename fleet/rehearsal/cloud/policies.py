@@ -110,7 +110,7 @@ def _served_since(member: Member) -> float:
 
 def _warmup(group: Group, policy: FakeScalingPolicy) -> float:
     """Seconds of AWS."""
-    given = policy.estimated_instance_warmup
+    given: Any = policy.estimated_instance_warmup
     if given in (None, ""):
         given = getattr(group.moto, "default_instance_warmup", None)
     return float(group.moto.default_cooldown if given is None else given)

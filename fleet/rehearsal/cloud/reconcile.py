@@ -77,7 +77,7 @@ def _uses_elb(group: Group) -> bool:
 
 def _target_states(world: World, group: Group, member: Member) -> list[str]:
     """The member's state in each target group in use; `initial` where it is not registered yet."""
-    states = []
+    states: list[str] = []
     for arn in group.moto.target_group_arns:
         if arn in world.elbv2.target_groups and in_use(world, arn):
             record = world.targets.get(arn, {}).get(member.machine.id)

@@ -38,7 +38,7 @@ def instance_view(world: World, machine: Machine) -> InstanceView:
     )
 
 
-def group_view(world: World, group: Group) -> GroupView:
+def group_view(group: Group) -> GroupView:
     members = [member for member in group.members.values() if not member.is_terminating]
     tags = {tag["Key"]: tag["Value"] for tag in group.moto.tags}
     return GroupView(

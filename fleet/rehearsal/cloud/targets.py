@@ -116,7 +116,7 @@ def in_use(world: World, arn: str) -> bool:
 
 def deregistration_delay(world: World, arn: str) -> float:
     """Seconds of AWS."""
-    return float(world.elbv2.target_groups[arn].attributes["deregistration_delay.timeout_seconds"])
+    return float(str(world.elbv2.target_groups[arn].attributes["deregistration_delay.timeout_seconds"]))
 
 
 def views(world: World, arn: str) -> list[Target]:
@@ -157,7 +157,7 @@ def _group_of(world: World, instance_id: str) -> str | None:
 
 def _status(world: World, target_group: FakeTargetGroup, target: dict[str, Any]) -> FakeHealthStatus:
     record = world.targets.get(target_group.arn, {}).get(target["Id"])
-    port = record.port if record else target.get("Port") or target_group.port
+    port = str(record.port if record else target.get("Port") or target_group.port)
     state, reason, description = "unused", "Target.NotRegistered", _DESCRIPTIONS["Target.NotRegistered"]
     if record is not None:
         state, reason, description = record.state, record.reason or "", record.description or ""
@@ -165,7 +165,7 @@ def _status(world: World, target_group: FakeTargetGroup, target: dict[str, Any])
     return FakeHealthStatus(
         target["Id"],
         port,
-        str(port) if check_port == "traffic-port" else check_port,
+        port if check_port == "traffic-port" else check_port,
         state,
         reason or None,
         description or None,
