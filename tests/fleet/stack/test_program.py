@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
+from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
 TIERS = ("gateway", "model")
@@ -501,6 +502,14 @@ def test_nodes_are_told_what_they_boot_with(registered: Registered) -> None:
         f"{path}/gateway/config": {"nodes": f"target-group:arn:aws:{targets.type}:{targets.name}"},
         f"{path}/model/config": {"engine": engine},
     }
+
+
+def test_servers_accept_what_nodes_are_told(registered: Registered) -> None:
+    """The two meet only in this JSON, so a key that one of them renames shows here."""
+    for tier in TIERS:
+        told = json.loads(registered.one("ssm/parameter:Parameter", f"{tier}-config").inputs["insecureValue"])
+        settings = load_server_settings(role=tier, stack=registered.stack, tier_config=told, environ={})
+        assert {key: getattr(settings, key) for key in told} == told
 
 
 def test_outputs_tell_what_others_go_by(registered_rehearsal: Registered) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fleet.errors import SettingsError
 from fleet.stack.settings import Edge, GatewayTier, ModelTier, Network, Settings, Tiers, load_settings
+from server.settings import Settings as ServerSettings
 
 PROJECT = Path(__file__).parents[3]
 
@@ -279,6 +280,12 @@ def test_a_stack_without_a_file_is_refused(tmp_path: Path) -> None:
     """The missing file is named."""
     with pytest.raises(SettingsError, match=r"there is no .*Pulumi\.dev\.yaml"):
         load_settings(tmp_path, "dev")
+
+
+def test_engines_are_those_that_servers_know() -> None:
+    """Both sides of the tier's config list the same."""
+    asked = get_args(ModelTier.model_fields["engine"].annotation)
+    assert set(asked) == set(get_args(ServerSettings.model_fields["engine"].annotation))
 
 
 def test_every_setting_is_described() -> None:
