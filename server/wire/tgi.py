@@ -47,7 +47,8 @@ def read_request(raw: bytes, rng: Random, *, stream: bool | None = None) -> TgiR
     inputs = body.get("inputs")
     if not isinstance(inputs, str) or not inputs:
         raise BadRequest("`inputs` must be a string that is not empty.", param="inputs")
-    parameters = body.get("parameters") or {}
+    parameters = body.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise BadRequest("`parameters` must be an object.", param="parameters")
     _refuse_unsupported(parameters)
