@@ -16,8 +16,8 @@ from fleet.rehearsal.engine.errors import ResourceFailedError
 from fleet.rehearsal.engine.provider import Provider, Target, physical_name
 from fleet.rehearsal.engine.state import Record, State
 from fleet.rehearsal.engine.steps import OnStep, Step
-from fleet.rehearsal.engine.values import Redactor, Secret, hide, reveal, seal
-from fleet.rehearsal.resources import UNKNOWN, Aws, Handler, answer, handler_of
+from fleet.rehearsal.engine.values import Redactor, Secret, hide, known, reveal, seal
+from fleet.rehearsal.resources import UNKNOWN, Aws, answer, handler_of
 from fleet.rehearsal.resources.aws import code_of
 from fleet.rehearsal.resources.errors import ArgumentRefusedError, ResourceError
 
@@ -107,7 +107,7 @@ class Deployment:
     def register_outputs(self, urn: str, outputs: Mapping[str, Any]) -> None:
         self._redactor.learn(outputs)
         if f"::{STACK_TYPE}::" in urn:
-            self.exports = {key: value for key, value in hide(outputs).items() if value is not UNKNOWN}
+            self.exports = known(hide(outputs))
 
     def finish(self) -> None:
         """Delete what the program has no more, once it has ended well."""
@@ -196,13 +196,13 @@ class Deployment:
         decided = plan(handler, old, sealed, registration.replace_on_changes)
         if decided.op == "replace" and old is not None:
             self._refuse_protected(old)
-        record = replace(record, inputs=sealed)
+        outputs = frozenset(registration.secret_outputs) - set(inputs)
+        target = Target(handler, replace(record, inputs=sealed), inputs, outputs)
         if self._run.dry_run:
-            applied = self._foresee(handler, record, old, decided)
+            applied = self._foresee(target, old, decided)
         else:
-            outputs = frozenset(registration.secret_outputs) - set(inputs)
             first = registration.delete_before_replace
-            applied = self._carry_out(Target(handler, record, inputs, outputs), old, decided, first=first)
+            applied = self._carry_out(target, old, decided, first=first)
         self._step(decided, applied)
         return Registered(record.urn, applied.id, self._outputs(registration, applied, inputs))
 
@@ -217,12 +217,13 @@ class Deployment:
             )
         return inputs if old is None else keep_ignored(inputs, old.inputs, registration.ignore_changes)
 
-    def _foresee(self, handler: Handler, record: Record, old: Record | None, decided: Plan) -> Record:
+    def _foresee(self, target: Target, old: Record | None, decided: Plan) -> Record:
         if old is None or decided.op in ("create", "replace"):
-            return record
-        volatile = handler.volatile(decided.changed) if decided.op == "update" else frozenset()
+            physical_name(target, self._run.token())  # so that a preview refuses what `up` would
+            return target.record
+        volatile = target.handler.volatile(decided.changed) if decided.op == "update" else frozenset()
         outputs = {key: UNKNOWN if key in volatile else value for key, value in old.outputs.items()}
-        return replace(record, id=old.id, outputs=outputs)
+        return replace(target.record, id=old.id, outputs=outputs)
 
     def _carry_out(self, target: Target, old: Record | None, decided: Plan, *, first: bool) -> Record:
         """`first`: a replaced resource goes before its heir comes."""

@@ -136,7 +136,8 @@ class Engine(engine_pb2_grpc.EngineServicer):
 def serving(monitor: Monitor, engine: Engine) -> Iterator[str]:
     """The address of both services, as host:port on loopback."""
     limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
-    server = grpc.server(ThreadPoolExecutor(_THREADS), options=limits)
+    pool = ThreadPoolExecutor(_THREADS)
+    server = grpc.server(pool, options=limits)
     resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
     engine_pb2_grpc.add_EngineServicer_to_server(engine, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -144,8 +145,9 @@ def serving(monitor: Monitor, engine: Engine) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        # A call that still runs may be making a resource, which must reach the state.
         server.stop(grace=None).wait()
+        # A call that still runs may be making a resource, which must reach the state.
+        pool.shutdown(wait=True)
 
 
 def _registration(request: Any) -> Registration:
@@ -155,7 +157,7 @@ def _registration(request: Any) -> Registration:
         parent=request.parent,
         custom=request.custom,
         inputs=decode(request.object) if request.custom else {},
-        dependencies=tuple(request.dependencies),
+        dependencies=tuple(sorted(request.dependencies)),
         aliases=tuple(request.aliasURNs),
         ignore_changes=tuple(request.ignoreChanges),
         replace_on_changes=tuple(request.replaceOnChanges),

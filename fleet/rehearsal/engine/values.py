@@ -117,6 +117,15 @@ def hide(value: Any) -> Any:
     return value
 
 
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is UNKNOWN, at any depth of structures."""
+    return {
+        key: known(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not _unknown_inside(value) or isinstance(value, Mapping)
+    }
+
+
 def seal(value: Any, key: bytes) -> Any:
     """With a keyed digest for every secret, to store. UNKNOWN stays: it equals nothing that is stored."""
     if isinstance(value, Secret):

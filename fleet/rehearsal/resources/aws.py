@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 import boto3
+from botocore import xform_name
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -56,10 +57,7 @@ class Aws:
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
         """`operation` is AWS's own name of it, as ec2.CreateVpc. Raises botocore's errors."""
         service, _, name = operation.partition(".")
-        client = self.client(service)
-        # The client's methods have Python's names; its model knows which method is which operation.
-        methods = {api: method for method, api in client.meta.method_to_api_mapping.items()}
-        return dict(getattr(client, methods[name])(**request))
+        return dict(getattr(self.client(service), xform_name(name))(**request))
 
     def shape(self, operation: str) -> StructureShape:
         service, _, name = operation.partition(".")

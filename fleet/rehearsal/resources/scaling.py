@@ -24,11 +24,11 @@ _IN_PLACE = {
     "healthCheckGracePeriod": 300,
     "healthCheckType": "EC2",
     "instanceMaintenancePolicy": {"minHealthyPercentage": -1, "maxHealthyPercentage": -1},
-    "launchTemplate": REQUIRED,
+    "launchTemplate": None,
     "maxInstanceLifetime": 0,
     "maxSize": REQUIRED,
     "minSize": REQUIRED,
-    "mixedInstancesPolicy": REQUIRED,
+    "mixedInstancesPolicy": None,
     "protectFromScaleIn": False,
     "serviceLinkedRoleArn": REQUIRED,
     "terminationPolicies": ["Default"],
@@ -100,7 +100,7 @@ class Group(Handler):
         self._settle_extras(aws, identity, want, changed)
         if want.before:
             refresh_if_due(aws, identity, want, changed)
-        if set(changed) & {"desiredCapacity", "minSize", "maxSize", "waitForCapacityTimeout"}:
+        if not want.before or set(changed) & {"desiredCapacity", "minSize", "waitForCapacityTimeout"}:
             self._await_capacity(aws, identity, want)
 
     def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class SecurityGroup(Ec2Handler):
     updates: ClassVar[Mapping[str, Any]] = {"revokeRulesOnDelete": False, "tags": {}}
 
     def key(self, want: Want) -> str:
-        return f"{want.inputs['vpcId']} {want.physical}"
+        return f"{want.get('vpcId', 'default')} {want.physical}"
 
     def make(self, aws: Aws, want: Want) -> str:
         request = {
