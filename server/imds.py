@@ -218,10 +218,13 @@ def parse_lifecycle(body: str) -> Notice | None:
 
 
 def parse_maintenance(body: str) -> Notice | None:
-    """events/maintenance/scheduled: a list of events; the first active one counts."""
+    """events/maintenance/scheduled: a list of events; the earliest active one counts."""
+    events = json.loads(body)
+    if not isinstance(events, list):
+        raise TypeError("a list of events was expected")
     begins = [
         datetime.strptime(event["NotBefore"], "%d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC).timestamp()
-        for event in json.loads(body)
+        for event in events
         if event["State"] == "active"
     ]
     return Notice("maintenance", min(begins), "imds") if begins else None
