@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,10 @@ class Nodes:
 
     def killed(self, instance_id: str) -> None:
         self._processes.signal(instance_id)
+
+    def living(self, instances: Sequence[InstanceView]) -> list[InstanceView]:
+        """Those that start or run. The cloud itself learns of a sudden death only by health checks."""
+        return [i for i in instances if self._processes.ended(i.instance_id) is None]
 
     def cpu_seconds(self) -> dict[str, float]:
         """Instance id -> CPU seconds used so far, for every instance whose process runs."""

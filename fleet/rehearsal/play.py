@@ -12,6 +12,7 @@ from fleet.rehearsal import interruptions
 from fleet.rehearsal.cloud import Cloud, InstanceView
 from fleet.rehearsal.errors import NotInTimeError
 from fleet.rehearsal.interruptions import STORM, Step
+from fleet.rehearsal.nodes import Nodes
 from fleet.rehearsal.progress import Progress
 from fleet.rehearsal.report import Interruption
 from fleet.rehearsal.watch import Watch
@@ -28,6 +29,7 @@ class Play:
     def __init__(
         self,
         cloud: Cloud,
+        nodes: Nodes,
         groups: Mapping[str, str],
         watch: Watch,
         progress: Progress,
@@ -36,6 +38,7 @@ class Play:
         seed: int,
     ) -> None:
         self._cloud = cloud
+        self._nodes = nodes
         self._groups = groups
         self._watch = watch
         self._progress = progress
@@ -67,7 +70,7 @@ class Play:
         self._cloud.interrupt(victim.instance_id)
 
     def _storm(self) -> list[Interruption]:
-        victims = interruptions.choose_storm(self._cloud.instances())
+        victims = interruptions.choose_storm(self._living())
         began = time.monotonic()
         found = []
         for moment, victim in zip(
@@ -98,7 +101,7 @@ class Play:
         found: list[InstanceView] = []
 
         def at_stake() -> bool:
-            instances = self._cloud.instances()
+            instances = self._living()
             in_flight = {i.instance_id: requests_in_flight(i) for i in instances if i.tier == step.tier}
             found[:] = [interruptions.choose_victim(instances, step, in_flight)]
             return in_flight.get(found[0].instance_id, 0) > 0
@@ -123,10 +126,13 @@ class Play:
             self._progress.say(_ending(interruption))
 
     def _look(self, first: int, before: Collection[str]) -> None:
-        instances, now = self._cloud.instances(), time.time()
+        instances, now = self._living(), time.time()
         for index in range(first, len(self.done)):
             taken = {i.replacement for n, i in enumerate(self.done) if n != index and i.replacement}
             self.done[index] = interruptions.follow(self.done[index], instances, before, taken, now)
+
+    def _living(self) -> list[InstanceView]:
+        return self._nodes.living(self._cloud.instances())
 
     def _state(self) -> str:
         return "The fleet: " + "; ".join(

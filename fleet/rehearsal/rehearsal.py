@@ -18,7 +18,7 @@ import boto3
 from fleet.rehearsal import interruptions
 from fleet.rehearsal.answers import AnswerLog, questions
 from fleet.rehearsal.balancer import Balancer, public_listeners
-from fleet.rehearsal.cloud import Cloud, NoMetrics
+from fleet.rehearsal.cloud import Cloud, InstanceView, NoMetrics
 from fleet.rehearsal.engine import PulumiEngine
 from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError
 from fleet.rehearsal.load import undisturbed
@@ -135,7 +135,7 @@ class Rehearsal:
             )
             for recipe, channel in {(t.recipe, t.channel) for t in self._checked.tiers.values()}:
                 self._cloud.register_image(recipe, plan.stack, channel)
-            self._watch = self._stack.enter_context(Watch(self._cloud.instances, self._processes, self._show))
+            self._watch = self._stack.enter_context(Watch(self._living, self._processes, self._show))
 
     def _ask_reference(self) -> Future[Mapping[str, str]]:
         """Every answer as an engine gives it that nothing disturbs, worked out while the stack is applied."""
@@ -213,6 +213,9 @@ class Rehearsal:
         self._processes.start("control", [*command, "--recheck-seconds", "1"], env=env, cwd=self._dir)
         self._watch.vital("control")
 
+    def _living(self) -> list[InstanceView]:
+        return self._nodes.living(self._cloud.instances())
+
     def _all_serve(self) -> bool:
         instances = self._cloud.instances()
         return all(
@@ -253,6 +256,7 @@ class Rehearsal:
         groups = {name: tier["autoScalingGroup"] for name, tier in self._outputs["tiers"].items()}
         play = Play(
             self._cloud,
+            self._nodes,
             groups,
             self._watch,
             self._progress,

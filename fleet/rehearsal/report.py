@@ -65,6 +65,7 @@ class InterruptionTimes:
     instance_id: str
     purchase_option: str
     at_s: float  # since the load began
+    refusing_s: float | None  # from when on a new request would have been refused
     refused_first_s: float | None
     empty_s: float | None
     gone_s: float | None
@@ -211,6 +212,7 @@ def times(interruption: Interruption, log: Iterable[LogEvent], began: float) -> 
         instance_id=interruption.instance_id,
         purchase_option=interruption.purchase_option,
         at_s=round(interruption.at - began, 2),
+        refusing_s=first("drain.refusing"),
         refused_first_s=first("drain.refused_first"),
         empty_s=first("drain.empty"),
         gone_s=_after(interruption.at, interruption.gone_at),

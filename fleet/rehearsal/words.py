@@ -36,7 +36,7 @@ def _interruptions(report: Report) -> Iterator[str]:
     yield f"{len(report.interruptions)} interruptions, seconds after the notice"
     if not report.interruptions:
         return
-    heads = f"{'refused first':>13} {'empty':>7} {'gone':>7} {'replaced':>9}"
+    heads = f"{'refuses':>8} {'refused first':>14} {'empty':>7} {'gone':>7} {'replaced':>9}"
     yield f"  {'at':>6} {'what':<18} {'tier':<8} {heads}"
     yield from (_row(times) for times in report.interruptions)
 
@@ -44,7 +44,7 @@ def _interruptions(report: Report) -> Iterator[str]:
 def _row(times: InterruptionTimes) -> str:
     return (
         f"  {times.at_s:>6.1f} {_WHAT.get(times.kind, times.kind):<18} {times.tier:<8} "
-        f"{_seconds(times.refused_first_s):>13} {_seconds(times.empty_s):>7} "
+        f"{_seconds(times.refusing_s):>8} {_seconds(times.refused_first_s):>14} {_seconds(times.empty_s):>7} "
         f"{_seconds(times.gone_s):>7} {_seconds(times.replaced_s):>9}"
     )
 
