@@ -157,6 +157,7 @@ def exposition(load: Load) -> str:
         ("kv_cache_usage_perc", "gauge", load.page_share),
         ("prompt_tokens_total", "counter", load.prompt_tokens_total),
         ("generation_tokens_total", "counter", load.generated_tokens_total),
+        ("num_preemptions_total", "counter", load.preemptions_total),
     ]
     return "".join(
         f'# TYPE vllm:{name} {kind}\nvllm:{name}{{model_name="{MODEL_ID}"}} {value:g}\n'

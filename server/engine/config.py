@@ -42,4 +42,4 @@ class Limits:
 
     max_sequences: int = 64
     max_batch_tokens: int = 128
-    pages: int = 1024
+    pages: int = 512

@@ -42,6 +42,7 @@ class Load:
     pages_free: int
     prompt_tokens_total: int
     generated_tokens_total: int
+    preemptions_total: int
 
 
 class Generation:
@@ -128,6 +129,7 @@ class Engine:
             pages_free=scheduler.pool.free,
             prompt_tokens_total=scheduler.prompt_tokens_total,
             generated_tokens_total=scheduler.generated_tokens_total,
+            preemptions_total=scheduler.preemptions_total,
         )
 
 

@@ -23,7 +23,7 @@ class PagePool:
         return 1 - len(self._free) / self.total
 
     def take(self, count: int) -> tuple[int, ...] | None:
-        """`count` pages, or None when there are not so many: the sequence waits."""
+        """`count` pages, or None when there are not so many."""
         if count > len(self._free):
             return None
         return tuple(self._free.pop() for _ in range(count))

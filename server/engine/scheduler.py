@@ -1,6 +1,8 @@
 """Iteration-level scheduling: each step decodes every running sequence, then reads prompts in what is left.
 
-Nothing here waits or computes; the engine calls `plan`, runs the model, and calls `apply`.
+Pages are taken as sequences grow. When none is left the youngest sequence gives its own back and waits; it
+reads its tokens again later and goes on, to the last bit, as if nothing had happened. Nothing here waits or
+computes; the engine calls `plan`, runs the model, and calls `apply`.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ class Running:
         self.tokens = list(self.prompt)
 
     @property
-    def pages_needed(self) -> int:
-        return pages_for(len(self.prompt) + self.max_tokens)
+    def pages_missing(self) -> int:
+        return pages_for(len(self.tokens)) - len(self.pages)
 
     @property
     def decodes(self) -> bool:
-        return self.cached >= len(self.prompt)
+        return len(self.tokens) - self.cached == 1
 
     @property
     def generated(self) -> int:
@@ -83,6 +85,7 @@ class Scheduler:
         self.running: list[Running] = []
         self.prompt_tokens_total = 0
         self.generated_tokens_total = 0
+        self.preemptions_total = 0
 
     def add(self, sequence: Running) -> None:
         self.waiting.append(sequence)
@@ -99,6 +102,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """The next batch; empty when there is nothing to do."""
+        self._grow()
         self._admit()
         step = Step([], [])
         decoding = [sequence for sequence in self.running if sequence.decodes]
@@ -129,15 +133,31 @@ class Scheduler:
             self._let_go(sequence)
         sequence.deliver(delta)
 
+    def _grow(self) -> None:
+        """The oldest first. The oldest of all always gets what it needs, for the pool holds a whole context."""
+        for sequence in list(self.running):
+            while sequence.pages and sequence.pages_missing:
+                page = self.pool.take(1)
+                if page is None:
+                    self._preempt(self.running[-1])
+                else:
+                    sequence.pages += page
+
+    def _preempt(self, sequence: Running) -> None:
+        self.running.remove(sequence)
+        self._give_back_pages(sequence)
+        sequence.cached = 0
+        self.waiting.appendleft(sequence)
+        self.preemptions_total += 1
+
     def _admit(self) -> None:
-        """First come, first served: a sequence waits for all the pages that it may ever need."""
+        """First come, first served, while a page is left over for each running sequence to grow by."""
         while self.waiting and len(self.running) < self._limits.max_sequences:
-            pages = self.pool.take(self.waiting[0].pages_needed)
-            if pages is None:
+            sequence = self.waiting[0]
+            if sequence.pages_missing + len(self.running) > self.pool.free:
                 return
-            sequence = self.waiting.popleft()
-            sequence.pages = pages
-            self.running.append(sequence)
+            sequence.pages = self.pool.take(sequence.pages_missing) or ()
+            self.running.append(self.waiting.popleft())
 
     def _read_prompts(self, step: Step, budget: int) -> None:
         reading = [sequence for sequence in self.running if not sequence.decodes]
@@ -151,17 +171,20 @@ class Scheduler:
 
     def _let_go(self, sequence: Running) -> None:
         sequence.gone = True
+        self._give_back_pages(sequence)
+
+    def _give_back_pages(self, sequence: Running) -> None:
         self.pool.give_back(sequence.pages)
         sequence.pages = ()
 
 
 def _chunks(sequence: Running) -> Iterator[Slice]:
-    """What is unread of the prompt, cut at multiples of PAGE_TOKENS.
+    """What is unread, cut at multiples of PAGE_TOKENS.
 
     Chunks of one step may follow each other: the model stores the whole batch's keys before it attends.
     """
     at = sequence.cached
-    while at < len(sequence.prompt):
-        end = min(at - at % PAGE_TOKENS + PAGE_TOKENS, len(sequence.prompt))
-        yield Slice(sequence.prompt[at:end], at, sequence.pages)
+    while at < len(sequence.tokens):
+        end = min(at - at % PAGE_TOKENS + PAGE_TOKENS, len(sequence.tokens))
+        yield Slice(sequence.tokens[at:end], at, sequence.pages)
         at = end

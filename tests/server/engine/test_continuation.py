@@ -22,7 +22,7 @@ SAMPLED = Sampling(temperature=1.1, top_p=0.9, seed=7)
 )
 def undisturbed(request, bench, ask):
     question, sampling = request.param
-    one = ask(bench.question(question), max_tokens=90, sampling=sampling, ignore_end=True)
+    one = ask(bench.question(question), max_tokens=64, sampling=sampling, ignore_end=True)
     return one, bench.alone(one)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from server.engine.config import PAGE_TOKENS, Limits
 from server.engine.engine import check
 from server.engine.errors import EngineError
+from server.engine.sampling import Sampling
 from server.engine.scheduler import Scheduler
 
 QUESTIONS = [
@@ -33,7 +36,7 @@ QUESTIONS = [
 )
 def test_greedy_text_is_the_same_alone_and_in_company(bench, ask, limits):
     """Greedy output is identical alone and batched, whatever the limits."""
-    asks = [ask(bench.question(text), max_tokens=70 + 5 * n) for n, text in enumerate(QUESTIONS * 3)]
+    asks = [ask(bench.question(text), max_tokens=70 + 5 * n) for n, text in enumerate(QUESTIONS * 2)]
     alone = [bench.alone(one) for one in asks]
     assert bench.together(asks, limits) == alone
     assert len({answer.text for answer in alone}) >= len(QUESTIONS)
@@ -60,19 +63,47 @@ def test_long_prompts_are_read_beside_decodes(bench, ask, told):
 
 
 def test_admission_waits_for_pages(bench, ask, told):
-    """A sequence waits while its pages are taken and runs once they are given back; nobody overtakes it."""
+    """A sequence waits until the pages for its prompt are free, and nobody overtakes it."""
     limits = Limits(max_sequences=8, max_batch_tokens=64, pages=64)
     scheduler = Scheduler(limits)
-    first = bench.sequence(ask((1,), max_tokens=40 * PAGE_TOKENS - 1), told())
-    large = bench.sequence(ask((2,), max_tokens=30 * PAGE_TOKENS - 1), told())
-    small = bench.sequence(ask((3,), max_tokens=1), told())
+    first = bench.sequence(ask((1,) * 40 * PAGE_TOKENS), told())
+    large = bench.sequence(ask((2,) * 30 * PAGE_TOKENS), told())
+    small = bench.sequence(ask((3,)), told())
     for sequence in (first, large, small):
         scheduler.add(sequence)
-    assert scheduler.plan().owners == [first]
-    assert list(scheduler.waiting) == [large, small]
+    scheduler.plan()
+    assert (scheduler.running, list(scheduler.waiting)) == ([first], [large, small])
     scheduler.cancel(first)
-    assert scheduler.plan().owners == [large, small]
+    scheduler.plan()
+    assert (scheduler.running, list(scheduler.waiting)) == ([large, small], [])
     assert scheduler.pool.free == 64 - 30 - 1
+
+
+def test_admission_leaves_room_to_grow(bench, ask, told):
+    """A prompt that would take the last page that a running sequence may grow by waits."""
+    scheduler = Scheduler(Limits(max_sequences=8, max_batch_tokens=64, pages=64))
+    first = bench.sequence(ask((1,) * 40 * PAGE_TOKENS), told())
+    tight = bench.sequence(ask((2,) * 24 * PAGE_TOKENS), told())
+    scheduler.add(first)
+    scheduler.add(tight)
+    scheduler.plan()
+    assert scheduler.running == [first]
+
+
+def test_preempted_sequences_go_on_exactly(bench, ask, told):
+    """When pages run out the youngest waits and reads again, and every text is what it is alone."""
+    limits = Limits(max_sequences=8, max_batch_tokens=64, pages=64)
+    asks = [ask(bench.question(text), max_tokens=420, ignore_end=True) for text in QUESTIONS]
+    sampled = [replace(one, sampling=Sampling(temperature=1, seed=n)) for n, one in enumerate(asks)]
+    model, scheduler = bench.model(limits), Scheduler(limits)
+    answers = [told() for _ in sampled]
+    for one, answer in zip(sampled, answers, strict=True):
+        scheduler.add(bench.sequence(one, answer))
+    while (step := scheduler.plan()).slices:
+        scheduler.apply(step, model.forward(step.slices))
+    assert scheduler.preemptions_total > 0
+    assert scheduler.pool.free == limits.pages
+    assert answers == bench.together(sampled, Limits(pages=512))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
