@@ -134,7 +134,7 @@ class Scheduler:
         sequence.deliver(delta)
 
     def _grow(self) -> None:
-        """The oldest first. The oldest of all always gets what it needs, for the pool holds a whole context."""
+        """The oldest first. The oldest of all gets what it needs, for the pool holds a whole context."""
         for sequence in list(self.running):
             while sequence.pages and sequence.pages_missing:
                 page = self.pool.take(1)
