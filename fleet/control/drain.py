@@ -65,7 +65,7 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class TellNode:
-    """Drain by `deadline` (unix seconds)."""
+    """Drain by `deadline` (unix seconds). A node that does not answer is told again later."""
 
     address: str
     reason: str
@@ -133,8 +133,6 @@ def _interruption(
         actions.append(Detach(instance.group))
     if _untold(node, deadline) and instance.address is not None and now < deadline:
         actions.append(TellNode(instance.address, notice.kind, deadline))
-        if node.condition == "silent":
-            actions.append(LookAgain(rules.recheck_s))
     return actions
 
 

@@ -111,7 +111,8 @@ class Handler:
                     self._account.detach(notice.instance_id, group)
                     self._log("instance.detached", instance_id=notice.instance_id, group=group)
                 case TellNode():
-                    self._tell(notice, action)
+                    heard = self._tell(notice, action)
+                    verdict = Done() if heard else Again(self._rules.recheck_s)
                 case LetGo():
                     self._let_go(action)
                 case Drop(reason):
@@ -120,7 +121,8 @@ class Handler:
                     verdict = Again(seconds)
         return verdict
 
-    def _tell(self, notice: Notice, order: TellNode) -> None:
+    def _tell(self, notice: Notice, order: TellNode) -> bool:
+        """False when the node may not have heard."""
         left_s = max(0.1, order.deadline - self._clock())
         said = node.drain(order.address, order.reason, left_s, self._admin_port)
         self._log(
@@ -130,6 +132,7 @@ class Handler:
             deadline=order.deadline,
             node=said.condition,
         )
+        return said.condition != "silent"
 
     def _let_go(self, action: LetGo) -> None:
         notice = action.notice
