@@ -1,0 +1,202 @@
+"""The pure decisions: how many of which to launch and end, what tracking wants, what the market gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan, refresh_step
+from fleet.rehearsal.cloud.health import matches
+from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
+from fleet.rehearsal.market import Market, Offer, Pool, PriceUnknown, choose, on_demand_price
+
+
+def fact(name: str, option: str = "spot", zone: str = "a", **fields: object) -> Fact:
+    known = {
+        "launched_at": 0.0,
+        "template_version": 1,
+        "settled": True,
+        "leaving": False,
+        "protected": False,
+    }
+    return Fact(name, option, zone, **{**known, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("base", "percentage", "capacity", "on_demand"),
+    [(0, 0, 5, 0), (1, 0, 5, 1), (1, 25, 8, 3), (2, 50, 5, 4), (3, 0, 2, 2), (0, 100, 4, 4), (0, 1, 1, 1)],
+)
+def test_the_split_favours_on_demand(base: int, percentage: int, capacity: int, on_demand: int) -> None:
+    """The base comes first, then the percentage of the rest, rounded up to on-demand."""
+    assert Split(base, percentage).on_demand(capacity) == on_demand
+
+
+@given(st.integers(0, 9), st.integers(0, 100), st.integers(0, 30))
+def test_the_split_is_within_capacity(base: int, percentage: int, capacity: int) -> None:
+    """Whatever the policy, on-demand is between the base and the whole."""
+    assert min(base, capacity) <= Split(base, percentage).on_demand(capacity) <= capacity
+
+
+@given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 12), st.integers(0, 4), st.integers(0, 100))
+def test_plans_reach_the_desired_capacity(
+    on_demand: int, spot: int, desired: int, base: int, percentage: int
+) -> None:
+    """Applied until nothing is left to do, plans end at the desired capacity and split."""
+    split = Split(base, percentage)
+    facts = [fact(f"o{n}", "on-demand") for n in range(on_demand)] + [fact(f"s{n}") for n in range(spot)]
+    for step in range(60):
+        wanted = plan(facts, desired, split)
+        if wanted == Plan():
+            break
+        facts = [
+            fact(f.instance_id, f.option, leaving=f.leaving or f.instance_id in wanted.leave)
+            for f in facts
+            if f.instance_id not in wanted.terminate
+        ]
+        facts += [fact(f"o{step}.{n}", "on-demand") for n in range(wanted.launch_on_demand)]
+        facts += [fact(f"s{step}.{n}") for n in range(wanted.launch_spot)]
+    bought = Counter(f.option for f in facts)
+    assert bought["on-demand"] == split.on_demand(desired)
+    assert len(facts) == desired
+
+
+def test_leaving_members_go_when_others_are_settled() -> None:
+    """A member that leaves is replaced first and ended only once the replacement is settled."""
+    leaving, staying = fact("old", leaving=True), fact("other")
+    assert plan([leaving, staying], 2, Split(0, 0)) == Plan(launch_spot=1)
+    assert plan([leaving, staying, fact("new", settled=False)], 2, Split(0, 0)) == Plan()
+    assert plan([leaving, staying, fact("new")], 2, Split(0, 0)) == Plan(terminate=("old",))
+
+
+def test_replacing_exceeds_the_maximum_by_a_tenth_only() -> None:
+    """A storm of leaving members is replaced in steps when the group is at its maximum."""
+    facts = [fact(str(n), leaving=True) for n in range(4)]
+    assert plan(facts, 4, Split(0, 0), most=ceiling(4)).launch_spot == 1
+    assert ceiling(30) == 33
+
+
+def test_protected_members_are_never_chosen() -> None:
+    """Scale-in ends fewer than asked rather than a protected member."""
+    facts = [fact("a", protected=True), fact("b")]
+    assert choose_victims(facts, 2, 0, ("Default",)) == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("policies", "victim"),
+    [(("NewestInstance",), "new"), (("OldestInstance",), "old"), (("Default",), "old")],
+)
+def test_termination_policies_choose(policies: tuple[str, ...], victim: str) -> None:
+    """Within a side and a zone the group's termination policy decides."""
+    facts = [fact("old", launched_at=1.0), fact("new", launched_at=2.0)]
+    assert choose_victims(facts, 1, 0, policies) == (victim,)
+
+
+@pytest.mark.parametrize(
+    ("desired", "new", "old", "minimum", "maximum", "step"),
+    [
+        (3, 0, 3, 100, 100, (1, 0)),
+        (10, 0, 10, 90, 100, (0, 1)),
+        (10, 0, 10, 50, 100, (0, 5)),
+        (10, 0, 10, 90, 120, (2, 0)),
+        (2, 0, 2, 90, 100, (0, 1)),
+        (3, 3, 0, 90, 100, (0, 0)),
+    ],
+)
+def test_a_refresh_keeps_its_minimum(
+    desired: int, new: int, old: int, minimum: int, maximum: int, step: tuple[int, int]
+) -> None:
+    """A refresh replaces as many at a time as its percentages allow, and always at least one."""
+    assert refresh_step(desired, new, old, old, minimum, maximum) == step
+
+
+CPU, REQUESTS = Policy("cpu", 50.0), Policy("requests", 100.0)
+LONG = Breach(above_since=-10_000.0)
+LOW = Breach(below_since=-10_000.0)
+
+
+def wanted(values: dict[str, float | None], breaches: dict[str, Breach], warming: int = 0) -> int:
+    return desired_capacity((CPU, REQUESTS), values, breaches, Sizes(4, 1, 10, 4, warming), 0.0, 1.0)
+
+
+def test_any_policy_scales_out_and_all_scale_in() -> None:
+    """Out if any policy wants it, to the most wanted; in only if all want it."""
+    assert wanted({"cpu": 100.0, "requests": 10.0}, {"cpu": LONG, "requests": LOW}) == 8
+    assert wanted({"cpu": 1.0, "requests": 100.0}, {"cpu": LOW, "requests": Breach()}) == 4
+    assert wanted({"cpu": 1.0, "requests": 50.0}, {"cpu": LOW, "requests": LOW}) == 2
+
+
+def test_missing_data_and_warmup_forbid_scaling_in() -> None:
+    """A metric without data, or a member that warms up, keeps the group from shrinking."""
+    assert wanted({"cpu": 1.0, "requests": None}, {"cpu": LOW, "requests": Breach()}) == 4
+    assert wanted({"cpu": 1.0, "requests": 1.0}, {"cpu": LOW, "requests": LOW}, warming=1) == 4
+
+
+@given(st.floats(0, 1000), st.floats(0, 1000), st.sampled_from([LONG, LOW, Breach()]))
+def test_tracking_stays_within_bounds(cpu: float, requests: float, breach: Breach) -> None:
+    """Never beyond the minimum or the maximum, whatever the metrics say."""
+    assert 1 <= wanted({"cpu": cpu, "requests": requests}, {"cpu": breach, "requests": breach}) <= 10
+
+
+def test_a_breach_lasts_while_it_holds() -> None:
+    """The breach keeps its start while the metric stays there, and ends when it does not."""
+    first = observe(Breach(), CPU, 80.0, 10.0)
+    assert observe(first, CPU, 90.0, 20.0).above_since == 10.0
+    assert observe(first, CPU, 48.0, 20.0) == Breach()
+    assert observe(first, CPU, None, 20.0) == Breach()
+
+
+@pytest.mark.parametrize(
+    ("matcher", "good"), [("200", {200}), ("200,202", {200, 202}), ("200-299", {200, 250})]
+)
+def test_matchers_match(matcher: str, good: set[int]) -> None:
+    """A matcher takes single codes, lists and ranges."""
+    assert {code for code in (199, 200, 202, 250, 300) if matches(matcher, code)} >= good
+    assert not matches(matcher, 503)
+
+
+POOLS = [Pool(kind, zone) for kind in ("g5.xlarge", "g4dn.xlarge") for zone in ("us-east-1a", "us-east-1b")]
+
+
+def test_markets_are_their_seed() -> None:
+    """One seed gives the same prices and capacities, another seed others; spot is 30-40% of on-demand."""
+    one, same, other = Market(1), Market(1), Market(2)
+    assert one.offers(POOLS, "spot") == same.offers(POOLS, "spot")
+    assert one.offers(POOLS, "spot") != other.offers(POOLS, "spot")
+    for offer in one.offers(POOLS, "spot"):
+        assert 0.3 <= offer.price / on_demand_price(offer.pool.instance_type) <= 0.4
+
+
+def test_pools_run_dry_and_refill() -> None:
+    """A dry pool gives nothing, the others do; taking uses capacity up and giving back restores it."""
+    market = Market(1)
+    market.dry(POOLS[0])
+    assert POOLS[0] not in [offer.pool for offer in market.offers(POOLS, "spot")]
+    assert market.capacity(POOLS[0], "on-demand") > 0
+    market.refill()
+    before = market.capacity(POOLS[0], "spot")
+    market.take(POOLS[0], "spot")
+    assert market.capacity(POOLS[0], "spot") == before - 1
+    market.give_back(POOLS[0], "spot")
+    assert market.capacity(POOLS[0], "spot") == before
+
+
+def test_strategies_choose_pools() -> None:
+    """Each allocation strategy takes the pool that AWS documents for it."""
+    shallow, middle, deep = (
+        Offer(POOLS[n], price, depth) for n, price, depth in [(0, 1, 4), (1, 2, 20), (2, 3, 30)]
+    )
+    offers = [middle, shallow, deep]
+    assert choose(offers, "prioritized") == middle
+    assert choose(offers, "lowest-price") == shallow
+    assert choose(offers, "capacity-optimized") == deep
+    assert choose(offers, "price-capacity-optimized") == middle
+    assert choose([], "lowest-price") is None
+
+
+def test_a_type_without_a_price_is_refused() -> None:
+    """An unknown type is an error that says where to add its price."""
+    with pytest.raises(PriceUnknown, match=r"market\.py"):
+        on_demand_price("zz9.huge")
