@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -73,3 +77,25 @@ def test_a_chunk_lies_in_one_bucket():
     """Every token of an aligned chunk has the bucket of the chunk's end: what prefill relies on."""
     for start in range(0, 2048, PAGE_TOKENS):
         assert len({bucket_pages(at + 1) for at in range(start, start + PAGE_TOKENS)}) == 1
+
+
+OTHER_PROCESSOR = """
+import numpy as np
+from server.engine import weights
+from server.engine.model import Model, Slice
+trained = weights.load()
+model = Model(trained.shape, trained.weights, 64)
+tokens = list(range(300, 332))
+alone = [model.forward([Slice([token], at, [0])])[0] for at, token in enumerate(tokens)]
+read = model.forward([Slice(tokens, 0, [1])])[0]
+others = [Slice(tokens[:9], 0, [page]) for page in range(2, 9)]
+crowded = model.forward([*others, Slice(tokens, 0, [10])])[-1]
+assert np.array_equal(alone[-1], read) and np.array_equal(read, crowded)
+"""
+
+
+@pytest.mark.parametrize("processor", ["Haswell", "SkylakeX", "Nehalem"])
+def test_identity_holds_on_other_processors(processor):
+    """BLAS has other kernels on other machines; with some the shape of a product changes its bits."""
+    environment = os.environ | {"OPENBLAS_CORETYPE": processor, "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", OTHER_PROCESSOR], env=environment, check=True, timeout=60)
