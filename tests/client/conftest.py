@@ -292,7 +292,10 @@ class Caller:
     def read(self, chat: bool = False, take: int | None = None, **options: Any) -> Outcome:
         """A stream, to its end or to `take` chunks and then closed."""
         what = [{"role": "user", "content": "Sing!"}] if chat else "Sing!"
-        stream = getattr(self.client, "chat_stream" if chat else "generate_stream")(what, **options)
+        return self.read_of("chat_stream" if chat else "generate_stream", what, take, **options)
+
+    def read_of(self, method: str, what: Any, take: int | None = None, **options: Any) -> Outcome:
+        stream = getattr(self.client, method)(what, **options)
         chunks: list[str] = []
         try:
             self._iterate(stream, chunks, take)
