@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def rehearse(
     **asked: Any,
 ) -> None:
     """Run a whole spot fleet on this machine, take instances away, and report what clients noticed."""
+    began = time.monotonic()
     # Imported here: moto, boto3 and gRPC take seconds that --help should not.
     from fleet.rehearsal.plan import Plan, check
 
@@ -110,8 +112,10 @@ def rehearse(
         checked = check(Plan(duration_s=duration, config=_overrides(config), **asked))
         outputs = _Outputs(png, as_json)
         outputs.check()
-    with _told_plainly(NOTICED), _one_ctrl_c(), _directory(run_dir, checked.plan.keep) as directory:
-        kept_the_promise = _carry_out(checked, directory, outputs)
+        directory = _make_directory(run_dir)
+    wanted = run_dir is not None or checked.plan.keep
+    with _told_plainly(NOTICED), _one_ctrl_c(), _removed_if_of_no_use(directory, wanted=wanted):
+        kept_the_promise = _carry_out(checked, directory, outputs, began)
     sys.exit(0 if kept_the_promise else NOTICED)
 
 
@@ -147,13 +151,13 @@ class _Outputs:
             click.echo(f"timeline drawn in {self.png}", err=True)
 
 
-def _carry_out(checked: Checked, directory: Path, outputs: _Outputs) -> bool:
+def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: float) -> bool:
     from fleet.rehearsal.progress import TerminalProgress
     from fleet.rehearsal.rehearsal import Rehearsal
     from fleet.rehearsal.report import make_report
 
-    progress = TerminalProgress(Console(stderr=True))
-    with Rehearsal(checked, directory, progress) as rehearsal:
+    progress = TerminalProgress(Console(stderr=True), began)
+    with Rehearsal(checked, directory, progress, began) as rehearsal:
         with progress.live():
             facts = rehearsal.run()
         if checked.plan.keep:
@@ -215,26 +219,29 @@ def _one_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _directory(asked: Path | None, keep: bool) -> Iterator[Path]:
-    """Where logs and states go: removed at the end, unless it was asked for, kept, or something failed."""
-    if asked is not None:
-        try:
-            asked.mkdir(parents=True)
-        except OSError as error:
-            raise GoldenfleetError(
-                f"cannot make {asked}: {error.strerror}", "Name a folder that does not exist."
-            ) from error
-        yield asked.resolve()
-        return
-    made = Path(tempfile.mkdtemp(prefix="goldenfleet-"))
+def _make_directory(asked: Path | None) -> Path:
+    """Where logs and states go. Raises GoldenfleetError."""
+    if asked is None:
+        return Path(tempfile.mkdtemp(prefix="goldenfleet-"))
     try:
-        yield made
+        asked.mkdir(parents=True)
+    except OSError as error:
+        hint = "Name a folder that does not exist yet."
+        raise GoldenfleetError(f"cannot make {asked}: {error.strerror}", hint) from error
+    return asked.resolve()
+
+
+@contextmanager
+def _removed_if_of_no_use(directory: Path, *, wanted: bool) -> Iterator[None]:
+    """A folder that nobody asked for stays only if something failed."""
+    try:
+        yield
     except GoldenfleetError:
-        click.echo(f"logs are in {made}", err=True)
+        click.echo(f"logs are in {directory}", err=True)
         raise
     except KeyboardInterrupt:
-        shutil.rmtree(made, ignore_errors=True)
+        if not wanted:
+            shutil.rmtree(directory)
         raise
-    if not keep:
-        shutil.rmtree(made)
+    if not wanted:
+        shutil.rmtree(directory)

@@ -22,7 +22,8 @@ from goldenfleet_client import AsyncClient, Generation, GoldenfleetError, Stream
 from fleet.rehearsal.answers import Answer, Kind, Question, questions
 
 MODEL = "goldenfleet-embedded"
-_THINK_SECONDS = (0.2, 1.2)
+_THINK_SECONDS = (0.2, 1.2)  # keeps two cores busy, but not drowning, with this many clients:
+_CLIENTS_AT_EASE = 40
 _AT_ONCE = 8  # questions that are asked together for their undisturbed answers
 
 Record = Callable[[Answer], None]
@@ -32,13 +33,20 @@ class LoadClient:
     """One client in a closed loop: ask, read, think, ask again. Every second client streams."""
 
     def __init__(
-        self, number: int, api: AsyncClient, asked: Sequence[Question], seed: int, record: Record
+        self,
+        number: int,
+        api: AsyncClient,
+        asked: Sequence[Question],
+        seed: int,
+        record: Record,
+        patience: float,
     ) -> None:
         self._number = number
         self._api = api
         self._asked = asked
         self._random = random.Random(f"{seed}/{number}")
         self._record = record
+        self._patience = patience
 
     async def run(self, stop: asyncio.Event) -> None:
         while not await self._think(stop):
@@ -52,7 +60,7 @@ class LoadClient:
 
     async def _think(self, stop: asyncio.Event) -> bool:
         try:
-            async with asyncio.timeout(self._random.uniform(*_THINK_SECONDS)):
+            async with asyncio.timeout(self._random.uniform(*_THINK_SECONDS) * self._patience):
                 return await stop.wait()
         except TimeoutError:
             return False
@@ -120,14 +128,18 @@ async def undisturbed(url: str, asked: Sequence[Question]) -> Mapping[str, str]:
 
 
 async def run_load(url: str, clients: int, seed: int, record: Record, stop: asyncio.Event) -> None:
-    """Run `clients` clients until `stop`; returns when the last of them has read its last answer."""
+    """Run `clients` clients until `stop`; returns when the last of them has read its last answer.
+
+    The more there are, the longer each thinks: what they ask for together is what the machine can give.
+    """
+    patience = max(1.0, clients / _CLIENTS_AT_EASE)
     context = ssl.create_default_context()  # costs more than everything else in a client: one for all
     async with AsyncExitStack() as open_clients, asyncio.TaskGroup() as tasks:
         for number in range(clients):
             api = await open_clients.enter_async_context(
                 AsyncClient(url, model=MODEL, verify=context, random=random.Random(f"{seed}-{number}").random)
             )
-            tasks.create_task(LoadClient(number, api, questions(), seed, record).run(stop))
+            tasks.create_task(LoadClient(number, api, questions(), seed, record, patience).run(stop))
 
 
 async def _until_told_to_stop(url: str, clients: int, seed: int, out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fleet.errors import ImageMissingError
 from fleet.rehearsal import interruptions
 from fleet.rehearsal.envoy import HOST
+from fleet.rehearsal.errors import RehearsalError
 from fleet.rehearsal.interruptions import Step
 from fleet.rehearsal.ports import check_free, check_nodes_can_listen
 from fleet.stack.settings import Settings, Tier, load_settings
@@ -73,6 +74,8 @@ class Checked:
 
 def check(plan: Plan) -> Checked:
     """Raise a GoldenfleetError for whatever would fail later: settings, sizes, images, ports."""
+    if not all(map(math.isfinite, (plan.notice_seconds, plan.duration_s))):
+        raise RehearsalError("--notice-seconds and --duration must be finite numbers")
     steps = plan.steps
     settings = load_settings(plan.project, plan.stack, plan.config)
     wanted = settings.with_desired({"gateway": plan.gateways, "model": plan.models})

@@ -19,7 +19,8 @@ from fleet.rehearsal.watch import Watch
 
 _ADMIN_PORT = 9090
 _STORM_SECONDS = 3.0
-_AT_STAKE_SECONDS = 10.0  # how long to wait for a victim with requests in flight
+_AT_STAKE = 4  # requests in flight on a victim: half of them stream, and one that ends just now leaves others
+_AT_STAKE_SECONDS = 10.0
 _SLACK_SECONDS = 60.0  # beyond the notice: a busy machine boots a replacement slowly
 
 
@@ -104,12 +105,12 @@ class Play:
             instances = self._living()
             in_flight = {i.instance_id: requests_in_flight(i) for i in instances if i.tier == step.tier}
             found[:] = [interruptions.choose_victim(instances, step, in_flight)]
-            return in_flight.get(found[0].instance_id, 0) > 0
+            return in_flight.get(found[0].instance_id, 0) >= _AT_STAKE
 
         try:
-            self._watch.wait_until(at_stake, _AT_STAKE_SECONDS, "a request in flight")
+            self._watch.wait_until(at_stake, _AT_STAKE_SECONDS, "enough requests in flight")
         except NotInTimeError:
-            self._progress.say(f"{_name(found[0])} has nothing in flight: taking it all the same")
+            self._progress.say(f"{_name(found[0])} has little in flight: taking it all the same")
         return found[0]
 
     def _settle(self, waiting: list[Interruption], before: Collection[str]) -> None:

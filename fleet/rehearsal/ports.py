@@ -11,10 +11,10 @@ NODE_PORTS = (8080, 9090, 8000, 1338)  # serving, admin, engine, instance metada
 _NOBODYS = "127.255.255.254"
 
 
-def check_nodes_can_listen() -> None:
+def check_nodes_can_listen(address: str = _NOBODYS) -> None:
     """Raise PortInUseError when something holds one of the nodes' ports on every address of this machine."""
     for port in NODE_PORTS:
-        check_free(_NOBODYS, port, "Nodes need it on addresses of their own: stop what listens on 0.0.0.0.")
+        check_free(address, port, "Nodes need it on addresses of their own: stop what listens on 0.0.0.0.")
 
 
 def check_free(

@@ -10,8 +10,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.status import Status
 
-_REFRESH_SECONDS = 0.5
-
 
 class Progress(Protocol):
     """Where a rehearsal says what it does."""
@@ -24,23 +22,23 @@ class Progress(Protocol):
 
 
 class TerminalProgress:
-    """One line per event, and on a terminal a last line that says how things stand."""
+    """One line per event, and on a terminal a last line that says how things stand.
 
-    def __init__(self, console: Console) -> None:
+    `began` is the monotonic time from which elapsed seconds count.
+    """
+
+    def __init__(self, console: Console, began: float) -> None:
         self._console = console
-        self._began = time.monotonic()
+        self._began = began
         self._status: Status | None = None
-        self._shown = 0.0
 
     def say(self, line: str) -> None:
         elapsed = time.monotonic() - self._began
         self._console.print(f"{elapsed:6.1f} s  {line}", markup=False, highlight=False, soft_wrap=True)
 
     def now(self, line: str) -> None:
-        moment = time.monotonic()
-        if self._status is not None and moment - self._shown > _REFRESH_SECONDS:
+        if self._status is not None:
             self._status.update(line)
-            self._shown = moment
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -48,6 +46,6 @@ class TerminalProgress:
         if not self._console.is_terminal:
             yield
             return
-        with self._console.status("starting") as self._status:
+        with self._console.status("") as self._status:
             yield
         self._status = None

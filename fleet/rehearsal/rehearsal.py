@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import goldenfleet_client
 
 from fleet.rehearsal import interruptions
 from fleet.rehearsal.answers import AnswerLog, questions
 from fleet.rehearsal.balancer import Balancer, public_listeners
 from fleet.rehearsal.cloud import Cloud, InstanceView, NoMetrics
 from fleet.rehearsal.engine import PulumiEngine
-from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError
+from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError, RehearsalError
 from fleet.rehearsal.load import undisturbed
 from fleet.rehearsal.metrics import FleetMetrics
 from fleet.rehearsal.nodes import REGION, Nodes, aws_environment, base_environment
@@ -36,22 +37,27 @@ _LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 
 _BOOT_SECONDS = 90.0
 _FINISH_SECONDS = 120.0
 _END_SECONDS = 20.0
+_SHOW_SECONDS = 0.5
 _REFERENCE_ADDRESS = "127.0.0.1"
 
 
 class Rehearsal:
-    """One rehearsal in `run_dir`. Use as a context manager: leaving it stops everything that it started."""
+    """One rehearsal in `run_dir`. Use as a context manager: leaving it stops everything that it started.
 
-    def __init__(self, checked: Checked, run_dir: Path, progress: Progress) -> None:
+    `began` is when the command was given, on the monotonic clock.
+    """
+
+    def __init__(self, checked: Checked, run_dir: Path, progress: Progress, began: float) -> None:
         self._checked = checked
         self._plan = checked.plan
         self._dir = run_dir
         self._progress = progress
         self._stack = ExitStack()
         self._steps: dict[str, float] = {}
-        self._began = time.monotonic()
+        self._began = began
         self._answers = AnswerLog(run_dir / "answers.jsonl")
         self._outputs: Mapping[str, Any] = {}
+        self._shown = 0.0
 
     def __enter__(self) -> Rehearsal:
         return self
@@ -150,6 +156,8 @@ class Rehearsal:
         try:
             self._watch.wait_until(lambda: listens(_REFERENCE_ADDRESS, port), _BOOT_SECONDS, "the reference")
             return asyncio.run(undisturbed(f"http://{_REFERENCE_ADDRESS}:{port}", questions()))
+        except goldenfleet_client.GoldenfleetError as error:
+            raise ProcessFailedError(f"the reference engine gave no answer: {error}") from error
         finally:
             self._processes.signal("reference")
 
@@ -173,6 +181,11 @@ class Rehearsal:
         with self._step("second up"):
             again = self._pulumi.up()
         self._progress.say(f"pulumi up again: {_counts(again.summary())}")
+        changed = [step.urn for step in again.steps if step.op != "same"]
+        if changed:
+            raise RehearsalError(
+                f"a second up changed {', '.join(changed)}", "An update must change nothing twice."
+            )
         self._outputs = again.outputs
 
     def _start_nodes(self) -> None:
@@ -271,6 +284,10 @@ class Rehearsal:
         return play
 
     def _show(self) -> None:
+        moment = time.monotonic()
+        if moment - self._shown < _SHOW_SECONDS:
+            return
+        self._shown = moment
         count = self._answers.read_on()
         wrong = sum(answer.error is not None for answer in self._answers.answers)
         nodes = sum(interruptions.serving(i) for i in self._cloud.instances())
@@ -279,6 +296,7 @@ class Rehearsal:
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         began = time.monotonic()
+        self._progress.now(f"{name} ...")
         try:
             yield
         finally:

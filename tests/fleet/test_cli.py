@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleet.cli import main
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("Pulumi.yaml", "Pulumi.rehearsal.yaml"):
+        shutil.copy(CHECKOUT / name, folder)
+    return folder
+
+
+Rehearse = Callable[..., Result]
+
+
+@pytest.fixture
+def rehearse(project: Path) -> Rehearse:
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["rehearse", "--project", str(project), *arguments])
+
+    return run
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    path = project / "Pulumi.rehearsal.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit 2, the words on stderr, nothing on stdout, and no process was started."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
+
+
+def test_unknown_setting(rehearse: Rehearse, project: Path) -> None:
+    """A key of the stack's file that does not exist is named."""
+    edit(project, "desired: 3", "desired: 3\n      desried: 3")
+    refused(rehearse(), "goldenfleet:tiers.model.desried", "no such setting", "Pulumi.rehearsal.yaml")
+
+
+def test_impossible_capacity(rehearse: Rehearse, project: Path) -> None:
+    """Capacity numbers that contradict each other are named, with a way out."""
+    edit(project, "min: 1\n      desired: 3\n      max: 6", "min: 7\n      desired: 3\n      max: 6")
+    refused(rehearse(), "goldenfleet:tiers.model", "min 7 is above max 6")
+
+
+def test_stack_name_too_long(rehearse: Rehearse) -> None:
+    """A stack whose name leaves no room in an ALB's name is refused."""
+    refused(rehearse("--stack", "rehearsal-of-spring"), "19 characters", "load balancer")
+
+
+def test_no_such_stack(rehearse: Rehearse) -> None:
+    """A stack without a file is refused."""
+    refused(rehearse("--stack", "nowhere"), "Pulumi.nowhere.yaml")
+
+
+def test_no_image(rehearse: Rehearse, project: Path) -> None:
+    """A recipe that no image was made of is named, with those that there are."""
+    edit(project, "recipe: rehearsal", "recipe: llama-8b")
+    refused(rehearse(), "'llama-8b'", "has no image", "rehearsal")
+
+
+def test_port_in_use(rehearse: Rehearse) -> None:
+    """A port that someone has is refused, and how to choose another is said."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused(rehearse("--port", port), f"port {port} on 127.0.0.1 is in use", "--port")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--interrupt", "spot:engine"), "'spot:engine'"),
+        (("--models", "2"), "scale-in:model would leave 1"),
+        (("--gateways", "1"), "spot:gateway needs a spot node"),
+        (("--models", "2000"), "goldenfleet:tiers.model"),
+        (("--config", "goldenfleet:tires={}"), "goldenfleet:tires"),
+        (("--config", "goldenfleet:tiers"), "KEY=VALUE"),
+        (("--clients", "0"), "--clients"),
+        (("--notice-seconds", "1"), "--notice-seconds"),
+        (("--notice-seconds", "nan"), "--notice-seconds"),
+        (("--duration", "inf"), "--duration"),
+        (("--png", "/nowhere/fleet.png"), "/nowhere/fleet.png"),
+        (("--run-dir", "/proc/nowhere"), "/proc/nowhere"),
+        (("--run-dir", "/tmp"), "/tmp"),
+        (("--no-such-option",), "--no-such-option"),
+    ],
+)
+def test_refused(rehearse: Rehearse, arguments: tuple[str, ...], words: str) -> None:
+    """What cannot be done as asked is refused before anything starts."""
+    refused(rehearse("--port", "1024", *arguments), words)
+
+
+def test_help() -> None:
+    """Help shows examples and exit codes, without importing what a rehearsal needs."""
+    result = CliRunner().invoke(main, ["rehearse", "--help"])
+    assert result.exit_code == 0
+    assert "--interrupt storm" in result.stdout
+    assert "130" in result.stdout
