@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -58,18 +59,64 @@ def published_images(stack: str, config: Mapping[str, str]) -> dict[str, str]:
     return {f"/goldenfleet/{stack}/image/{tier['recipe']}/{tier['channel']}": IMAGE_ID for tier in tiers}
 
 
-def run(stack: str, config: Mapping[str, str], images: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).with_name("record.py")
-    command = [sys.executable, str(script), stack, json.dumps(config), json.dumps(images)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def arm_tiers() -> str:
+    tiers = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
+    for tier in tiers.values():
+        tier["instanceTypes"] = ["c7g.large"]
+    return json.dumps(tiers)
 
 
-@functools.cache
-def recorded(stack: str) -> Registered:
-    config = file_config(stack)
-    done = run(stack, config, published_images(stack, config))
+def refused_changes() -> dict[str, dict[str, Any]]:
+    """Name -> what is wrong with the rehearsal stack's configuration, or with the images that it finds."""
+    parameter = "/goldenfleet/rehearsal/image/rehearsal/dev"
+    return {
+        "no image": {"images": {}},
+        "no image id": {"images": {parameter: "latest"}},
+        "other processor": {"config": {"goldenfleet:tiers": arm_tiers()}},
+        "too few zones": {"config": {"goldenfleet:network": '{"zones": 5}'}},
+        "unknown key": {"config": {"goldenfleet:tier": "{}"}},
+    }
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    configs = {stack: file_config(stack) for stack in STACKS}
+    good = {
+        stack: {"stack": stack, "config": config, "images": published_images(stack, config)}
+        for stack, config in configs.items()
+    }
+    base = good["rehearsal"]
+    bad = {
+        name: {**base, **change, "config": {**base["config"], **change.get("config", {})}}
+        for name, change in refused_changes().items()
+    }
+    return {**good, **bad}
+
+
+def record_all() -> str:
+    command = [sys.executable, str(Path(__file__).with_name("record.py"))]
+    done = subprocess.run(
+        command, input=json.dumps(runs()), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Name -> result of each of `runs`, made once for all workers of pytest-xdist."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return json.loads(record_all())  # type: ignore[no-any-return]
+    kept = tmp_path_factory.getbasetemp().parent / "stack-runs.json"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_text(record_all())
+    return json.loads(kept.read_text())  # type: ignore[no-any-return]
+
+
+def parsed(recorded: Mapping[str, Any], stack: str) -> Registered:
+    document = recorded[stack]
+    assert "refusal" not in document, document["refusal"]
     resources = tuple(
         Resource(
             **{**r, "dependencies": tuple(r["dependencies"]), "ignore_changes": tuple(r["ignore_changes"])}
@@ -80,28 +127,21 @@ def recorded(stack: str) -> Registered:
 
 
 @pytest.fixture(params=STACKS)
-def registered(request: pytest.FixtureRequest) -> Registered:
-    return recorded(request.param)
+def registered(request: pytest.FixtureRequest, recorded: dict[str, Any]) -> Registered:
+    return parsed(recorded, request.param)
 
 
 @pytest.fixture
-def registered_prod() -> Registered:
-    return recorded("prod")
+def registered_prod(recorded: dict[str, Any]) -> Registered:
+    return parsed(recorded, "prod")
 
 
 @pytest.fixture
-def registered_rehearsal() -> Registered:
-    return recorded("rehearsal")
+def registered_rehearsal(recorded: dict[str, Any]) -> Registered:
+    return parsed(recorded, "rehearsal")
 
 
 @pytest.fixture
-def complaint() -> Callable[..., str]:
-    """What the program says on stderr when it refuses the rehearsal stack with these changes."""
-
-    def complain(changes: Mapping[str, str], images: Mapping[str, str] | None = None) -> str:
-        config = {**file_config("rehearsal"), **changes}
-        done = run("rehearsal", config, published_images("rehearsal", config) if images is None else images)
-        assert done.returncode != 0
-        return done.stderr
-
-    return complain
+def refusal(recorded: dict[str, Any]) -> Callable[[str], str]:
+    """What the program says to one of `refused_changes`."""
+    return lambda name: str(recorded[name]["refusal"])

@@ -1,6 +1,7 @@
-"""Runs the program on Pulumi's mocks and writes what it registered to stdout, as JSON.
+"""Runs the program on Pulumi's mocks, as often as asked: importing pulumi_aws costs far more than a run.
 
-argv: stack; its configuration as JSON; image parameter -> image id as JSON.
+Reads {name: {stack, config, images}} as JSON on stdin, `images` being parameter -> image id, and writes
+{name: what was registered or refused} on stdout.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import pulumi
 from google.protobuf import empty_pb2
 from pulumi.runtime import mocks, rpc, run_in_stack, set_all_config, settings
+
+from fleet.stack import program
 
 IMAGE = {"id": "ami-0123456789abcdef0", "rootDeviceName": "/dev/sda1", "architecture": "x86_64"}
 ZONES = ["us-east-1-bos-1a", "us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
@@ -82,7 +85,8 @@ class Recorder(mocks.MockMonitor):
         return super().RegisterResourceOutputs(request)
 
 
-def main(stack: str, config: dict[str, str], images: dict[str, str]) -> None:
+def record(stack: str, config: dict[str, str], images: dict[str, str]) -> dict[str, Any]:
+    """What the program registers and exports, or the text by which it refuses."""
     recorder = Recorder(Aws(images))
     features = set(recorder.GetDeploymentInfo(empty_pb2.Empty()).supportedFeatures)
     settings.configure(
@@ -99,15 +103,12 @@ def main(stack: str, config: dict[str, str], images: dict[str, str]) -> None:
     )
     settings.set_root_resource(None)
     set_all_config(config)
-    asyncio.run(run_in_stack(_program))
-    json.dump({"resources": recorder.registered, "outputs": recorder.outputs}, sys.stdout)
-
-
-def _program() -> None:
-    from fleet.stack import program
-
-    program.main()
+    try:
+        asyncio.run(run_in_stack(program.main))
+    except pulumi.RunError as refusal:
+        return {"refusal": str(refusal)}
+    return {"resources": recorder.registered, "outputs": recorder.outputs}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]))
+    json.dump({name: record(**run) for name, run in json.load(sys.stdin).items()}, sys.stdout)
