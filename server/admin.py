@@ -1,9 +1,13 @@
 """The admin port: metrics, state, drain. Loopback or inside the VPC only, never the serving port."""
 
-from collections.abc import Callable
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
+import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,6 +20,7 @@ from server.readiness import Readiness
 from server.telemetry import Telemetry
 
 _MAX_BODY = 4096
+_BACKLOG = 128
 
 
 class DrainOrder(BaseModel):
@@ -109,3 +114,42 @@ async def _http_error(_: Request, exc: Exception) -> Response:
 def _refuse(status: int, code: str, message: str) -> Response:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     return JSONResponse({"error": error}, status_code=status)
+
+
+@contextmanager
+def bound(address: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket, bound here because uvicorn ends the process over a taken port. Raises OSError."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        yield listener
+
+
+@asynccontextmanager
+async def serve_admin(app: Starlette, listener: socket.socket) -> AsyncIterator[int]:
+    """Serves `app` on `listener`; gives its port."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    server = _Uvicorn(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's own business, not the admin port's."""
+        yield

@@ -1,14 +1,16 @@
 """`goldenfleet-boot`: what an instance's user data runs."""
 
+import asyncio
 import os
+from collections.abc import Mapping
 
 import click
 import uvloop
 
 from server.errors import SettingsError
 from server.process import run
-from server.settings import load_settings
-from server.tier_config import read_tier_config
+from server.settings import Settings, early_settings, load_settings
+from server.tier_config import find_region, read_tier_config
 
 _role = click.option(
     "--role",
@@ -37,10 +39,22 @@ def main(role: str, stack: str) -> None:
 def serve(role: str, stack: str, *, from_ssm: bool) -> None:
     """Run the server to its end, and exit with its code; 2 for settings that cannot work."""
     try:
-        config = read_tier_config(stack, role) if from_ssm else {}
-        settings = load_settings(role=role, stack=stack, tier_config=config, environ=os.environ)
-        code = uvloop.run(run(settings))
+        read = _settings_of_tier if from_ssm else _settings
+        code = uvloop.run(run(read(role, stack, os.environ)))
     except SettingsError as exc:
         click.echo(f"goldenfleet-boot: {exc}", err=True)
         code = 2
     raise SystemExit(code)
+
+
+def _settings(role: str, stack: str, environ: Mapping[str, str]) -> Settings:
+    return load_settings(role=role, stack=stack, tier_config={}, environ=environ)
+
+
+def _settings_of_tier(role: str, stack: str, environ: Mapping[str, str]) -> Settings:
+    region, imds_endpoint = early_settings(environ)
+    region = region or asyncio.run(find_region(imds_endpoint))
+    config = read_tier_config(stack, role, region)
+    return load_settings(
+        role=role, stack=stack, tier_config=config, environ={"AWS_REGION": region, **environ}
+    )

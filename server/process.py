@@ -1,18 +1,17 @@
 """One server process, put together: ports, engine, notices, drain, and an end."""
 
 import asyncio
+import os
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import aiohttp
 import structlog
-import uvicorn
 
-from server.admin import Admin
+from server.admin import Admin, bound, serve_admin
 from server.app import build_app
 from server.drain import Drain, Phase
 from server.engine_watch import EngineFailed, EngineProbe, start_engine, stop_engine
@@ -27,7 +26,6 @@ from server.telemetry import Telemetry, open_log
 Log = structlog.typing.FilteringBoundLogger
 
 _CONDITIONS = {"gateway": ("nodes",), "model": ("engine",)}
-_BACKLOG = 128
 
 
 async def run(settings: Settings) -> int:
@@ -74,7 +72,7 @@ class ServerProcess:
             await stack.enter_async_context(self._app)
             port = await self._listen()
             stack.push_async_callback(self._http.aclose, self._settings.shutdown_grace_seconds)
-            admin_port = await stack.enter_async_context(_admin_server(self._admin, self._settings))
+            admin_port = await self._serve_admin(stack)
             self._log.info("server.started", address=self._settings.address, port=port, admin_port=admin_port)
             return await self._live()
 
@@ -148,6 +146,14 @@ class ServerProcess:
         except OSError as exc:
             raise _taken("port", self._settings.address, self._settings.port, exc) from exc
 
+    async def _serve_admin(self, stack: AsyncExitStack) -> int:
+        address, port = self._settings.address, self._settings.admin_port
+        try:
+            listener = stack.enter_context(bound(address, port))
+        except OSError as exc:
+            raise _taken("admin_port", address, port, exc) from exc
+        return await stack.enter_async_context(serve_admin(self._admin.app(), listener))
+
     async def _start_engine(self) -> None:
         if self._settings.role == "model" and self._settings.engine == "embedded":
             self._engine = await start_engine(self._settings)
@@ -194,49 +200,6 @@ async def _identify(imds: ImdsClient | None, settings: Settings) -> Identity:
         return Identity(settings.address, settings.address)
 
 
-class _Uvicorn(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's own business, not the admin port's."""
-        yield
-
-
-@asynccontextmanager
-async def _admin_server(admin: Admin, settings: Settings) -> AsyncIterator[int]:
-    """Serves the admin port; gives the port that was bound."""
-    with socket.socket() as listener:
-        _bind(listener, settings)
-        config = uvicorn.Config(
-            admin.app(),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-        )
-        server = _Uvicorn(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = server.force_exit = True
-            await serving
-
-
-def _bind(listener: socket.socket, settings: Settings) -> None:
-    """Bound and listening before uvicorn has it: uvicorn would end the process over a taken port."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.address, settings.admin_port))
-        listener.listen(_BACKLOG)
-    except OSError as exc:
-        raise _taken("admin_port", settings.address, settings.admin_port, exc) from exc
-    listener.setblocking(False)
-
-
 def _taken(setting: str, address: str, port: int, exc: OSError) -> SettingsError:
-    return SettingsError(
-        f"setting {setting}: cannot listen on {address}:{port}: {exc.strerror}; is it in use?"
-    )
+    reason = os.strerror(exc.errno) if exc.errno else str(exc)
+    return SettingsError(f"setting {setting}: cannot listen on {address}:{port}: {reason}")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from server.errors import SettingsError
 
 ENV_PREFIX = "GOLDENFLEET_"
+_IMDS = "http://169.254.169.254"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -122,6 +123,12 @@ def load_settings(
         raise SettingsError(_first_line(exc)) from exc
 
 
+def early_settings(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Region, if the environment names one, and metadata endpoint: what reading the tier's config takes."""
+    known = {**_from_aws(environ), **_from_env(environ)}
+    return known.get("region"), known["imds_endpoint"]
+
+
 def _from_env(environ: Mapping[str, str]) -> dict[str, str]:
     values = {
         name.removeprefix(ENV_PREFIX).lower(): value
@@ -139,7 +146,7 @@ def _from_env(environ: Mapping[str, str]) -> dict[str, str]:
 def _from_aws(environ: Mapping[str, str]) -> dict[str, str]:
     """The standard AWS environment gives defaults, which ours override."""
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    endpoint = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
+    endpoint = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _IMDS).rstrip("/")
     return {"imds_endpoint": endpoint, **({"region": region} if region else {})}
 
 

@@ -1,8 +1,12 @@
 """The tier's configuration, as the Pulumi program wrote it."""
 
 import json
+import time
+
+import aiohttp
 
 from server.errors import SettingsError
+from server.imds import ImdsClient, ImdsUnavailable
 
 
 def config_parameter(stack: str, role: str) -> str:
@@ -10,8 +14,21 @@ def config_parameter(stack: str, role: str) -> str:
     return f"/goldenfleet/{stack}/tier/{role}/config"
 
 
-def read_tier_config(stack: str, role: str) -> dict[str, object]:
-    """Read the parameter with what the AWS environment says; raises SettingsError. Blocks."""
+async def find_region(imds_endpoint: str) -> str:
+    """The region that this instance is in, from its metadata. Raises SettingsError."""
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = ImdsClient(session, imds_endpoint, clock=time.monotonic)
+            region = await client.get("placement/region")
+    except ImdsUnavailable as exc:
+        raise SettingsError(f"setting region: {exc}; set AWS_REGION") from exc
+    if not region:
+        raise SettingsError("setting region: IMDS names none; set AWS_REGION")
+    return region.strip()
+
+
+def read_tier_config(stack: str, role: str, region: str) -> dict[str, object]:
+    """Read the parameter with the credentials that the environment gives; raises SettingsError. Blocks."""
     # Imported here: only a booting instance talks to AWS, and boto3 costs a third of a second.
     import boto3
     from botocore.config import Config
@@ -23,7 +40,9 @@ def read_tier_config(stack: str, role: str) -> dict[str, object]:
         connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 6}
     )
     try:
-        found = boto3.client("ssm", config=patience).get_parameter(Name=name, WithDecryption=True)
+        found = boto3.client("ssm", region_name=region, config=patience).get_parameter(
+            Name=name, WithDecryption=True
+        )
     except (BotoCoreError, ClientError) as exc:
         raise SettingsError(f"cannot read SSM parameter {name}: {exc}; is the stack's name right?") from exc
     return parse_tier_config(name, found["Parameter"]["Value"])

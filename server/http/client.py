@@ -15,9 +15,6 @@ from server.http.upstream import UpstreamConnection
 
 Address = tuple[str, int]
 
-# Below the 75 s for which our servers, and uvicorn as we run it, keep an idle connection.
-_IDLE_S = 60.0
-
 
 class UpstreamResponse:
     """A response whose head is here and whose body is on its way."""
@@ -57,12 +54,16 @@ class _Idle:
 class UpstreamPool:
     """Keeps idle connections per address; one request at a time on each.
 
-    `connect_timeout_s` bounds the TCP connect. The number of connections is not bounded here: the
-    caller admits requests.
+    `connect_timeout_s` bounds the TCP connect. A connection idle for `idle_s` seconds is not used again:
+    less than the 75 s for which our servers keep one, so that we close first. The number of connections
+    is not bounded here: the caller admits requests.
     """
 
-    def __init__(self, *, connect_timeout_s: float = 1.0, max_idle_per_host: int = 64) -> None:
+    def __init__(
+        self, *, connect_timeout_s: float = 1.0, max_idle_per_host: int = 64, idle_s: float = 60.0
+    ) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
         self._max_idle = max_idle_per_host
         self._idle: defaultdict[Address, list[_Idle]] = defaultdict(list)
         self._open: dict[UpstreamConnection, Address] = {}
@@ -112,7 +113,7 @@ class UpstreamPool:
         stack = self._idle.get(address, [])
         while stack:
             idle = stack.pop()
-            if idle.connection.usable and now - idle.since < _IDLE_S:
+            if idle.connection.usable and now - idle.since < self._idle_s:
                 return idle.connection
             idle.connection.close()
         return None
@@ -147,12 +148,13 @@ class UpstreamPool:
 
     def _forget(self, connection: UpstreamConnection) -> None:
         address = self._open.pop(connection, None)
-        stack = self._idle.get(address, []) if address is not None else []
-        kept = [idle for idle in stack if idle.connection is not connection]
-        if address is not None and kept:
-            self._idle[address] = kept
-        elif address is not None:
-            self._idle.pop(address, None)
+        if address is None or address not in self._idle:
+            return
+        # In place: `reuse` may be walking this very list.
+        stack = self._idle[address]
+        stack[:] = [idle for idle in stack if idle.connection is not connection]
+        if not stack:
+            del self._idle[address]
 
 
 class RequestContext:

@@ -1,6 +1,7 @@
 """Pure decisions about where messages begin and end, on both sides."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -8,6 +9,10 @@ from http import HTTPStatus
 from server.http.headers import Headers, encode
 
 BODYLESS_STATUSES = frozenset({204, 304})
+_TARGET = re.compile(r"[!-~]+")
+_POOLS_OWN = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"host", b"keep-alive", b"upgrade", b"expect")
+)
 
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -99,18 +104,8 @@ def response_head(
 
     Raises ValueError for an unknown status, a transfer-encoding, or headers that would split the response.
     """
-    kept = []
-    length: int | None = None
-    for name, value in pairs:
-        lowered = name.lower()
-        if lowered == b"transfer-encoding":
-            raise ValueError("transfer-encoding is the server's own; do not set it")
-        if lowered == b"content-length":
-            length = int(value)
-        if lowered == b"connection":
-            keep_alive = keep_alive and value.strip().lower() != b"close"
-            continue
-        kept.append((lowered, value))
+    kept, length, closes = _own_fields(status, pairs)
+    keep_alive = keep_alive and not closes
     has_body = method != "HEAD" and status not in BODYLESS_STATUSES
     chunked = length is None and has_body and version == "1.1"
     keep_alive = keep_alive and (chunked or length is not None or not has_body)
@@ -127,6 +122,30 @@ def response_head(
     return ResponseHead(line + encode(kept) + b"\r\n", length, chunked, has_body, keep_alive)
 
 
+def _own_fields(
+    status: int, pairs: Iterable[tuple[bytes, bytes]]
+) -> tuple[list[tuple[bytes, bytes]], int | None, bool]:
+    """A response's fields without `connection`, its content-length, and whether `connection` says close."""
+    kept: list[tuple[bytes, bytes]] = []
+    length: int | None = None
+    closes = False
+    for name, value in pairs:
+        lowered = name.lower()
+        if lowered == b"transfer-encoding":
+            raise ValueError("transfer-encoding is the server's own; do not set it")
+        if lowered == b"connection":
+            closes = closes or value.strip().lower() == b"close"
+            continue
+        if lowered == b"content-length":
+            if length is not None or not value.isdigit():
+                raise ValueError("a response has one content-length, in digits")
+            length = int(value)
+            if status == 204:
+                continue
+        kept.append((lowered, value))
+    return kept, length, closes
+
+
 def request_head(
     method: str, target: str, pairs: Iterable[tuple[bytes, bytes]], host: str, body: bytes
 ) -> bytes:
@@ -134,21 +153,9 @@ def request_head(
 
     Raises ValueError for a method, target or header that would split the request.
     """
-    if (
-        not (method.isascii() and method.isalpha() and target.isascii() and target.isprintable())
-        or " " in target
-    ):
+    if not (method.isascii() and method.isalpha() and _TARGET.fullmatch(target)):
         raise ValueError("the request's method or target cannot be sent: it breaks the message's framing")
-    ours = (
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"host",
-        b"keep-alive",
-        b"upgrade",
-        b"expect",
-    )
-    kept = [(name, value) for name, value in pairs if name.lower() not in ours]
+    kept = [(name, value) for name, value in pairs if name.lower() not in _POOLS_OWN]
     kept.append((b"host", host.encode("ascii")))
     if body or method not in ("GET", "HEAD"):
         kept.append((b"content-length", b"%d" % len(body)))

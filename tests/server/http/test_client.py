@@ -430,6 +430,21 @@ async def test_idle_connections_are_bounded(upstream, until):
     await until(lambda: pool.open == 0)
 
 
+async def test_connections_idle_for_too_long_are_replaced(polite_upstream):
+    """Expired connections are closed, and none is ever lent to two requests at once."""
+    pool = UpstreamPool(idle_s=0)
+
+    async def ask() -> None:
+        async with pool.request(polite_upstream.address, "GET", "/", []) as response:
+            await response.read(10)
+
+    for _ in range(3):
+        await asyncio.gather(*(ask() for _ in range(4)))
+        assert (pool.open, pool.idle) == (4, 4)
+    assert polite_upstream.connections == 12
+    await pool.aclose()
+
+
 async def test_a_closed_pool_connects_no_more(polite_upstream):
     """After aclose a request fails at once."""
     pool = UpstreamPool()

@@ -327,12 +327,17 @@ async def nul_in_value(exchange: Exchange) -> None:
     await exchange.start(200, [(b"x-a", b"b\0")])
 
 
+async def two_lengths(exchange: Exchange) -> None:
+    await exchange.respond(200, [(b"content-length", b"9")], b"body")
+
+
 async def own_framing(exchange: Exchange) -> None:
     await exchange.start(200, [(b"transfer-encoding", b"chunked")])
 
 
 @pytest.mark.parametrize(
-    "handler", [raise_early, answer_nothing, split_response, split_by_name, nul_in_value, own_framing]
+    "handler",
+    [raise_early, answer_nothing, split_response, split_by_name, nul_in_value, own_framing, two_lengths],
 )
 async def test_a_handler_that_fails_before_it_starts_is_500(serve, handler):
     """The client gets a 500 envelope that says nothing of the failure, which is reported to `failed`."""
