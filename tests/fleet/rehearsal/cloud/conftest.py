@@ -253,7 +253,7 @@ class Emulated(Aws):
 def _no_public_images() -> Iterator[None]:
     """Moto makes some 1300 public images with every EC2; no test here wants one, and they take long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moto.ec2.models.amis.AMIS", [])
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         yield
 
 
