@@ -36,6 +36,7 @@ class Shears:
         self._upstream = upstream
         self._lengths = lengths
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads[0].start()
@@ -52,6 +53,7 @@ class Shears:
 
     def _relay(self, client: socket.socket, length: int) -> None:
         with client, socket.create_connection(("127.0.0.1", self._upstream)) as upstream:
+            self._open += [client, upstream]
             asking = threading.Thread(target=_pump, args=(client, upstream))
             asking.start()
             _pump(upstream, client, length)
@@ -61,7 +63,8 @@ class Shears:
             asking.join(10)
 
     def close(self) -> None:
-        _shut(self._listener)
+        for sock in (self._listener, *self._open):
+            _shut(sock)
         self._listener.close()
         for thread in self._threads:
             thread.join(10)
@@ -111,4 +114,4 @@ def test_cut_streams_say_what_whole_ones_say(callers: Any, engine: int, shears: 
 
 def _read(caller: Any, prompt: str, chat: bool) -> Any:
     what = [{"role": "user", "content": prompt}] if chat else prompt
-    return caller.read_of("chat_stream" if chat else "generate_stream", what, max_tokens=24)
+    return caller.read_of("chat_stream" if chat else "generate_stream", what, max_tokens=48)
