@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -31,7 +31,7 @@ from server.http.errors import BodyTooLarge, ClientGone
 from server.http.exchange import Exchange
 from server.proxy import Call, EngineProxy, Proxy
 from server.readiness import Readiness
-from server.retry import Budget
+from server.retry import MAX_TOTAL_ATTEMPTS, Budget
 from server.settings import Settings
 from server.telemetry import Telemetry
 from server.upstreams import NodeSet
@@ -120,7 +120,7 @@ class App:
                 await self._probe(call)
                 return
             route = _route(request.path, request.method)
-            await self._serve(route, call)
+            await self._serve(route, replace(call, first_byte=self._first_byte(route, call.began)))
         except RequestRefused as exc:
             outcome = exc.code
             # An error inside a stream has been told there.
@@ -204,6 +204,10 @@ class App:
             return most
         return min(most, int(asked) / 1000)
 
+    def _first_byte(self, route: Route, began: float) -> Callable[[], None]:
+        seconds = self._telemetry.first_byte.labels(route=route.name)
+        return lambda: seconds.observe(self._fleet.clock() - began)
+
     def _count(self, route: Route | None, outcome: str, began: float) -> None:
         if route is None and outcome == "ok":
             return
@@ -238,6 +242,7 @@ def build_app(
         limits=Limits(
             # A node has one engine: another attempt is the gateway's to make, elsewhere.
             max_attempts=settings.max_attempts if gateway else 1,
+            max_total_attempts=MAX_TOTAL_ATTEMPTS if gateway else 1,
             first_byte_s=settings.first_byte_seconds,
             silence_s=settings.silence_seconds,
             max_response_bytes=settings.max_response_bytes,

@@ -22,7 +22,7 @@ from server.http.errors import (
     UpstreamTimeout,
 )
 from server.http.headers import Headers
-from server.retry import Action, Budget, Failure, Situation, backoff_s, decide
+from server.retry import TOOK_NOTHING, Action, Budget, Failure, Situation, backoff_s, decide, needs_budget
 from server.telemetry import Telemetry
 from server.upstreams import Node, NodeSet
 from server.wire.openai import read_refusal
@@ -43,6 +43,7 @@ class Limits:
     """Seconds and bytes within which one request stays."""
 
     max_attempts: int
+    max_total_attempts: int
     first_byte_s: float
     silence_s: float
     max_response_bytes: int
@@ -87,6 +88,7 @@ class Fleet:
                     head_timeout_s=head_timeout_s,
                     chunk_timeout_s=self.limits.silence_s,
                 ) as response:
+                    self.nodes.answered(node)
                     if response.headers.get(STATE_HEADER) == "draining":
                         self.nodes.drains(node, refuses=response.status == 503)
                     if response.status != 200:
@@ -105,7 +107,9 @@ class Fleet:
             self.nodes.drains(node, refuses=True)
             return failed
         self.nodes.failed(node)
-        if failed.failure in (Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.TIMEOUT):
+        if failed.failure is Failure.CONNECT:
+            self.nodes.refused_connection(node)
+        elif failed.failure in (Failure.LOST, Failure.CUT, Failure.TIMEOUT):
             self.nodes.suspected(node)
         return failed
 
@@ -130,7 +134,7 @@ class Attempts:
         """Waits until there is one that was not tried. Raises NoNodeReady at the deadline."""
         nodes = self._fleet.nodes
         if self._tried and nodes.pick(self._tried) is None and nodes.pick(frozenset()) is not None:
-            await self._fleet.sleep(backoff_s(self._since_progress, self._fleet.rng))
+            await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
             self._tried.clear()
         node = await nodes.wait_for_node(self._tried, self.seconds_left)
         self._tried.add(node)
@@ -145,18 +149,22 @@ class Attempts:
 
     def judge(self, failed: AttemptFailed, *, content_sent: bool) -> Action:
         """RETRY or RESUME. Raises NodesFailed when there is to be no other attempt."""
+        if failed.failure in TOOK_NOTHING:
+            self._since_progress -= 1
         situation = Situation(
             failure=failed.failure,
             attempts=self._since_progress,
             total=self._total,
             max_attempts=self._fleet.limits.max_attempts,
+            max_total=self._fleet.limits.max_total_attempts,
             content_sent=content_sent,
             seconds_left=self.seconds_left,
         )
         action = decide(situation, self._fleet.budget.allows())
         if action is Action.GIVE_UP:
             raise given_up(failed) from failed
-        self._fleet.budget.spend()
+        if needs_budget(situation):
+            self._fleet.budget.spend()
         if action is Action.RETRY:
             self._fleet.telemetry.retried.labels(reason=failed.failure.value).inc()
             self._fleet.telemetry.log.info(

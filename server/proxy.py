@@ -1,7 +1,7 @@
 """What both roles do with a request for the model: a gateway asks its nodes, a node asks its engine."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -36,7 +36,7 @@ _PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
 @dataclass(frozen=True)
 class Call:
     """One request of a client, with what every part of its handling needs. `headers` go on every answer;
-    `began` is on the fleet's clock.
+    `began` is on the fleet's clock; `first_byte` is told when a stream starts.
     """
 
     exchange: Exchange
@@ -44,6 +44,7 @@ class Call:
     headers: HeaderList
     deadline_s: float
     began: float
+    first_byte: Callable[[], None] = lambda: None
 
     def upstream_headers(self, *, stream: bool) -> HeaderList:
         """Nothing that the client sent goes on but its request's id and body."""
@@ -137,7 +138,7 @@ class Proxy:
     @asynccontextmanager
     async def _outlet(self, call: Call, face: Face) -> AsyncIterator[Outlet]:
         """A client's stream. An error that comes after its start is its last event, and is raised on."""
-        async with Outlet(call.exchange, call.headers, self._heartbeat_s) as outlet:
+        async with Outlet(call.exchange, call.headers, self._heartbeat_s, call.first_byte) as outlet:
             try:
                 yield outlet
             except RequestRefused as exc:

@@ -97,6 +97,8 @@ class Relay:
         ) as response:
             _check_is_stream(response)
             async for data in response.chunks():
+                if node.unproven:
+                    self._fleet.nodes.answered(node)
                 before = self.record.count
                 await self._take(leg, parser.feed(data))
                 if not progressed and self.record.count > before:

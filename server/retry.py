@@ -1,10 +1,11 @@
 """Whether a failed attempt is followed by another: pure decisions, and the budget that bounds them.
 
-A cut gives a request up to `max_attempts - 1` more attempts, counted anew at every cut that comes after
-progress, for a long stream may outlive several nodes. Attempts that answer a failure are also bounded by a
-budget, so that a sick fleet is not asked three times for everything. The first attempt after a node was
-lost or drained needs no budget: it replaces work which that node no longer does, so it adds no load, and
-the loss of one node of three cuts more than 20% of the requests in one moment.
+A request gets `max_attempts` nodes that take it, counted anew at every cut that comes after progress, for a
+long stream may outlive several nodes. A node that takes nothing, because it is gone or drains, is not
+counted; MAX_TOTAL_ATTEMPTS bounds them all.
+Attempts that answer a sick node's failure are also bounded by a budget, so that a sick fleet is not asked
+three times for everything. One that answers the loss of a node is not: it replaces work which that node no
+longer does, so it adds no load, and the loss of one node of three cuts a third of all requests at once.
 """
 
 from collections import deque
@@ -39,32 +40,34 @@ class Action(StrEnum):
     GIVE_UP = "give_up"
 
 
-# After these the node does none of the request's work any more.
+# After these the node does none of the request's work any more; after the first two it never did.
+TOOK_NOTHING = frozenset({Failure.CONNECT, Failure.DRAINING})
 _NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING})
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """`attempts` are those made since the request began or last progressed, the failed one included;
-    `total` are all of them.
+    """`attempts` are the nodes that took the request since it began or last progressed; `total` are all
+    that were asked. The failed one is included.
     """
 
     failure: Failure
     attempts: int
     total: int
     max_attempts: int
+    max_total: int
     content_sent: bool
     seconds_left: float
 
 
 def needs_budget(situation: Situation) -> bool:
-    return not (situation.failure in _NODE_GONE and situation.attempts == 1)
+    return situation.failure not in _NODE_GONE
 
 
 def decide(situation: Situation, budget_allows: bool) -> Action:
     """`budget_allows` counts only where `needs_budget`."""
     if (
-        situation.total >= MAX_TOTAL_ATTEMPTS
+        situation.total >= situation.max_total
         or situation.attempts >= situation.max_attempts
         or situation.seconds_left <= 0
     ):
@@ -103,7 +106,7 @@ class Budget:
         return len(self._retries) < max(self._minimum, int(self._share * base))
 
     def spend(self) -> None:
-        """An attempt after the first is made; those that need no budget use it up all the same."""
+        """An attempt that needs the budget is made."""
         self._retries.append(self._clock())
 
     def _forget(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from server.errors import NoNodeReady
 
@@ -14,23 +14,33 @@ Address = tuple[str, int]
 # Envoy's outlier detection: so many failures in a row, ejected for so long, at most half of the hosts.
 EJECT_AFTER = 5
 EJECT_S = 30.0
-# A refused connection or a cut says that the node may be gone; discovery takes seconds to find out.
+# A cut says that the node may be gone; discovery takes seconds to find out.
 SUSPECT_S = 1.0
+# A node that refuses connections is left alone this long, twice as long each time.
+DOWN_S = 0.5
+DOWN_CAP_S = 8.0
 # A node that said it drains is left alone this long, unless discovery takes it out first.
 LEAVING_S = 30.0
 
-NodeState = Literal["ready", "suspect", "ejected", "leaving", "refusing"]
+NodeState = Literal["ready", "suspect", "down", "ejected", "leaving", "refusing"]
+_STATES: tuple[NodeState, ...] = get_args(NodeState)
 
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One node as this gateway sees it. Times are those of the set's clock, in seconds."""
+    """One node as this gateway sees it. Times are those of the set's clock, in seconds.
+
+    After a loss a node is unproven until it answers again: until then it gets one request at a time.
+    """
 
     id: str
     address: Address
     in_flight: int = 0
     failures: int = 0
     ejections: int = 0
+    refusals: int = 0
+    unproven: bool = False
+    down_until: float = 0.0
     suspect_until: float = 0.0
     ejected_until: float = 0.0
     leaving_until: float = 0.0
@@ -41,11 +51,14 @@ class Node:
             return "refusing" if self.refuses else "leaving"
         if now < self.ejected_until:
             return "ejected"
-        return "suspect" if now < self.suspect_until else "ready"
+        if now < self.down_until:
+            return "down"
+        suspect = now < self.suspect_until or (self.unproven and self.in_flight > 0)
+        return "suspect" if suspect else "ready"
 
     def next_change(self, now: float) -> float | None:
         """When its state changes by time alone."""
-        times = (self.suspect_until, self.ejected_until, self.leaving_until)
+        times = (self.down_until, self.suspect_until, self.ejected_until, self.leaving_until)
         return min((at for at in times if at > now), default=None)
 
 
@@ -67,9 +80,7 @@ class NodeSet:
 
     def counts(self) -> dict[NodeState, int]:
         now = self._clock()
-        counts: dict[NodeState, int] = dict.fromkeys(
-            ("ready", "suspect", "ejected", "leaving", "refusing"), 0
-        )
+        counts = dict.fromkeys(_STATES, 0)
         for node in self._nodes.values():
             counts[node.state(now)] += 1
         return counts
@@ -114,7 +125,13 @@ class NodeSet:
             if node.in_flight == 0:
                 self._wake()
 
+    def answered(self, node: Node) -> None:
+        """Something came from the node: it lives."""
+        node.unproven = False
+        node.refusals = 0
+
     def succeeded(self, node: Node) -> None:
+        """The node answered a request to its end."""
         node.failures = node.ejections = 0
         node.suspect_until = 0.0
 
@@ -129,6 +146,13 @@ class NodeSet:
     def suspected(self, node: Node) -> None:
         """The node may be gone: others first, for a moment."""
         node.suspect_until = self._clock() + SUSPECT_S
+        node.unproven = True
+
+    def refused_connection(self, node: Node) -> None:
+        """Nothing listens there now: nobody is sent there for a while."""
+        node.down_until = self._clock() + min(DOWN_CAP_S, DOWN_S * 2**node.refusals)
+        node.refusals += 1
+        node.unproven = True
 
     def drains(self, node: Node, *, refuses: bool) -> None:
         """The node said that it drains."""

@@ -72,6 +72,18 @@ async def test_a_request_is_never_tried_twice_on_one_node(stage: Any, plan: Any)
     assert b"secret of the node" not in got.body
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_nodes_that_take_nothing_cost_no_attempt(stage: Any, plan: Any, stream: bool) -> None:
+    """When half a fleet drains or is gone at once, a request still finds the node that is there."""
+    gone = [f"127.0.0.1:{port}" for port in (1, 2)]
+    leaving = [(await stage.engine(default=plan(status=503, headers=(DRAINING,)))).address for _ in range(3)]
+    good = await stage.engine()
+    for _ in range(4):
+        gateway = await stage.gateway(*gone, *leaving, good.address, retry_budget_minimum=0)
+        got = await gateway.post("/v1/chat/completions", CHAT | {"stream": stream})
+        assert (got.status, got.clean) == (200, True)
+
+
 @pytest.mark.parametrize(("status", "told"), [(500, 502), (503, 503), (429, 503)])
 async def test_the_budget_bounds_what_a_sick_fleet_is_asked(
     stage: Any, plan: Any, status: int, told: int
@@ -196,5 +208,6 @@ async def test_prompts_and_answers_are_in_no_log_and_no_metric(stage: Any, plan:
     await gateway.post("/v1/chat/completions", body, {"authorization": "Bearer canary"})
     await gateway.post("/v1/chat/completions", b'{"messages": canary')
     assert gateway.events("request.resumed")
+    assert 'first_byte_seconds_count{route="chat"} 1.0' in gateway.telemetry.exposition().decode()
     assert "canary" not in gateway.log_lines.getvalue()
     assert b"canary" not in gateway.telemetry.exposition()

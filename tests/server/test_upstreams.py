@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from server.errors import NoNodeReady
-from server.upstreams import EJECT_AFTER, EJECT_S, LEAVING_S, SUSPECT_S, Node, NodeSet
+from server.upstreams import DOWN_S, EJECT_AFTER, EJECT_S, LEAVING_S, SUSPECT_S, Node, NodeSet
 
 
 class Clock:
@@ -89,7 +89,7 @@ def test_at_most_half_are_ejected_and_never_the_last(clock: Clock, count: int, l
 
 
 def test_a_suspect_is_asked_only_when_nobody_else_is_there(clock: Clock) -> None:
-    """A node that refused a connection rests for a moment, unless it is the only one."""
+    """A node that cut a request rests for a moment, unless it is the only one."""
     nodes = nodes_of(2, clock)
     suspect, other = nodes.nodes
     nodes.suspected(suspect)
@@ -97,6 +97,36 @@ def test_a_suspect_is_asked_only_when_nobody_else_is_there(clock: Clock) -> None
     assert nodes.pick({other}) is suspect
     clock.now += SUSPECT_S
     assert picked(nodes) == {suspect, other}
+
+
+def test_a_node_that_refuses_connections_is_left_alone_for_longer_each_time(clock: Clock) -> None:
+    """Nobody waits for a connection that will not come; after an answer all is forgotten."""
+    nodes = nodes_of(2, clock)
+    down, other = nodes.nodes
+    for wait_s in (DOWN_S, DOWN_S * 2, DOWN_S * 4):
+        nodes.refused_connection(down)
+        clock.now += wait_s - 0.01
+        assert nodes.pick({other}) is None
+        clock.now += 0.02
+        assert nodes.pick({other}) is down
+    nodes.answered(down)
+    nodes.refused_connection(down)
+    clock.now += DOWN_S
+    assert nodes.pick({other}) is down
+
+
+def test_a_node_that_may_be_gone_is_tried_by_one_request_at_a_time(clock: Clock) -> None:
+    """Until it answers, a lost node cannot take a second request with it while others are there."""
+    nodes = nodes_of(2, clock)
+    lost, other = nodes.nodes
+    nodes.suspected(lost)
+    clock.now += SUSPECT_S
+    assert lost in picked(nodes)
+    with nodes.sending(lost):
+        other.in_flight = 9
+        assert picked(nodes) == {other}
+        nodes.answered(lost)
+        assert lost in picked(nodes)
 
 
 def test_a_draining_node_is_the_last_resort_until_it_refuses(clock: Clock) -> None:
