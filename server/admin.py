@@ -29,7 +29,7 @@ class DrainOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(min_length=1, max_length=200)
-    deadline_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+    deadline_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
