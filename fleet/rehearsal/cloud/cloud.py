@@ -15,6 +15,7 @@ from moto.core.base_backend import BackendDict, backend_lock
 from moto.core.model_instances import reset_model_data
 from moto.ec2.responses import EC2Response
 from moto.elbv2.responses import ELBV2Response
+from moto.events.responses import EventsHandler
 
 from fleet.rehearsal.cloud import (
     detach,
@@ -31,7 +32,7 @@ from fleet.rehearsal.cloud import (
     show,
     targets,
 )
-from fleet.rehearsal.cloud.errors import CloudInUse, GroupUnknown, InstanceUnknown, NotSpot
+from fleet.rehearsal.cloud.errors import CloudError, CloudInUse, GroupUnknown, InstanceUnknown, NotSpot
 from fleet.rehearsal.cloud.imds import MetadataServers
 from fleet.rehearsal.cloud.loop import LoopThread
 from fleet.rehearsal.cloud.patches import Patches, require_moto
@@ -60,7 +61,7 @@ class Cloud:
 
     `time_scale` multiplies every duration of AWS (a spot notice lasts 120 s x time_scale). `clock` gives
     unix seconds. With `ticking=False` nothing happens by itself: call `tick()`. Raises MotoVersionRefused,
-    CloudInUse, and CloudError when the port is taken.
+    CloudInUse, and CloudError when the port is taken or the scale not above 0.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Cloud:
         ticking: bool = True,
     ) -> None:
         require_moto()
+        if time_scale <= 0:
+            raise CloudError(f"time_scale {time_scale} is not above 0", "0.1 makes a spot notice last 12 s")
         if not _moto_taken.acquire(blocking=False):
             raise CloudInUse("this process already runs an emulated cloud", "close it first")
         try:
@@ -200,7 +203,7 @@ class Cloud:
         """Fill moto's gaps; every change is undone by `close`."""
         world, patches = self._world, self._patches
         patches.set(settings, "load_iam_aws_managed_policies", lambda: True)
-        for response in (AutoScalingResponse, EC2Response, ELBV2Response):
+        for response in (AutoScalingResponse, EC2Response, ELBV2Response, EventsHandler):
             patches.wrap(response, "call_action", self._locked)
         instances.install(world, self._metadata, patches)
         targets.install(world, patches)

@@ -123,8 +123,9 @@ def _send(world: World, source: str, kind: str, detail: dict[str, Any], resource
         "Resources": resources,
         "Time": world.clock(),
     }
-    world.outbox.add(lambda: _put(entry))
+    world.outbox.add(lambda: _put(world, entry))
 
 
-def _put(entry: dict[str, Any]) -> None:
-    events_backends[ACCOUNT][REGION].put_events([entry])
+def _put(world: World, entry: dict[str, Any]) -> None:
+    with world.lock:  # rules must not change while they are gone through
+        events_backends[ACCOUNT][REGION].put_events([entry])

@@ -175,6 +175,8 @@ def create(world: World, wanted: Mapping[str, Any], make: Any) -> None:
         )
     desired = wanted.get("DesiredCapacity")
     _require_sizes(int(wanted["MinSize"]), int(wanted["MaxSize"]), None if desired is None else int(desired))
+    if not wanted.get("VPCZoneIdentifier"):
+        raise ValidationError("The emulated cloud launches into subnets only: give VPCZoneIdentifier.")
     _require_subnets(world, wanted.get("VPCZoneIdentifier"))
     _require_target_groups(world, wanted.get("TargetGroupARNs") or [])
     _require_policy(wanted.get("MixedInstancesPolicy"))

@@ -148,7 +148,7 @@ class Prober:
                 status = await self._status(probe.url)
         except TimeoutError:
             return Result(probe, "Target.Timeout")
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError):
             return Result(probe, "Target.FailedHealthChecks")
         if matches(probe.matcher, status):
             return Result(probe, None)

@@ -129,7 +129,8 @@ def _to_replace(group: Group, skip_matching: bool) -> set[str]:
 
 
 def _first(*values: Any) -> int:
-    return next(int(value) for value in values if value is not None)
+    # A policy is cleared by -1.
+    return next(int(value) for value in values if value is not None and int(value) >= 0)
 
 
 def _configure(world: World, moto: FakeAutoScalingGroup, wanted: Mapping[str, Any]) -> None:

@@ -66,7 +66,7 @@ class Aws:
         return str(found["LaunchTemplate"]["LaunchTemplateId"])
 
     def make_group(self, name: str = "group", **fields: Any) -> str:
-        """A group of on-demand instances unless `fields` say otherwise."""
+        """A group of on-demand instances unless `fields` say otherwise; None leaves a field out."""
         shape: dict[str, Any] = {
             "AutoScalingGroupName": name,
             "MinSize": 0,
@@ -77,7 +77,7 @@ class Aws:
         }
         if "MixedInstancesPolicy" not in shape and "LaunchTemplate" not in shape:
             shape["LaunchTemplate"] = {"LaunchTemplateId": self.template, "Version": "1"}
-        self.asg.create_auto_scaling_group(**shape)
+        self.asg.create_auto_scaling_group(**{k: v for k, v in shape.items() if v is not None})
         return name
 
     def mixed(self, base: int = 1, percentage: int = 0, types: tuple[str, ...] = ("g5.xlarge",)) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,36 @@ def test_the_cloud_moves_by_itself() -> None:
         assert heard.view is not None
         cloud.interrupt(heard.view.instance_id)
         assert heard.down.wait(10)
+
+
+def test_calls_and_ticks_at_once_do_no_harm(
+    client: Callable[[str], Any], port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Threads that call the API while the cloud ticks see no error, and nothing is logged."""
+    failures: list[BaseException] = []
+    with Cloud(time_scale=0.001, seed=1, listener=Silent(), port=port) as cloud:
+        ec2, events = client("ec2"), client("events")
+        image = cloud.register_image("model", "rehearsal", "dev")
+
+        def run(number: int) -> None:
+            try:
+                for turn in range(6):
+                    events.put_rule(Name=f"rule-{number}-{turn}", EventPattern='{"source": ["aws.ec2"]}')
+                    ran = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large")
+                    instance_id = ran["Instances"][0]["InstanceId"]
+                    ec2.describe_instances()
+                    ec2.terminate_instances(InstanceIds=[instance_id])
+            except Exception as error:  # noqa: BLE001  a thread of a test: the test reports it
+                failures.append(error)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert cloud.instances() == []
+    assert failures == []
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 def test_groups_are_seen_and_resized(aws: Emulated) -> None:

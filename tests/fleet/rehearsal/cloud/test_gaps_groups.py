@@ -207,6 +207,23 @@ def test_a_refused_update_changes_nothing(emulate: Emulate) -> None:
         assert aws.group() == before
 
 
+def test_what_is_not_emulated_is_refused(emulate: Emulate) -> None:
+    """Weights, unknown subnets, unpriced types and groups without subnets are refused, never ignored."""
+    with emulate() as aws:
+        weighted = aws.mixed()
+        weighted["LaunchTemplate"]["Overrides"] = [{"InstanceType": "g5.xlarge", "WeightedCapacity": "2"}]
+        for fields in (
+            {"MixedInstancesPolicy": weighted},
+            {"MixedInstancesPolicy": aws.mixed(types=("zz9.huge",))},
+            {"VPCZoneIdentifier": "subnet-00000000000000000"},
+            {"VPCZoneIdentifier": None, "AvailabilityZones": ["us-east-1a"]},
+        ):
+            with pytest.raises(ClientError) as error:
+                aws.make_group(**fields)
+            assert refusal(error) == "ValidationError"
+        assert aws.asg.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+
+
 def test_mixed_groups_buy_spot_over_zones(plain: Plain, emulate: Emulate) -> None:
     """A mixed group keeps its split, marks spot instances and spreads over the zones."""
 
