@@ -18,7 +18,7 @@ _SICK_AFTER = 2
 _MAX_ANSWER = 1024 * 1024
 
 
-class EngineFailed(Exception):  # noqa: N818  it states what happened, as the tree in errors.py does
+class EngineFailed(Exception):
     """The engine ended, or never became ready: this node is of no use."""
 
 

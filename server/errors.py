@@ -23,7 +23,6 @@ What a connection can do is in server/http/errors.py.
 Engines' and libraries' exceptions are translated into these where they enter.
 """
 # The names say what happened; an Error suffix on each would say nothing more.
-# ruff: noqa: N818
 
 import json
 from collections.abc import Iterable
@@ -111,7 +110,7 @@ class EngineRefused(RequestRefused):
         *,
         status: int,
         code: str,
-        type: str,  # noqa: A002
+        type: str,
         param: str | None = None,
     ) -> None:
         super().__init__(message, param=param)

@@ -47,7 +47,7 @@ class Identity:
     address: str
 
 
-class ImdsUnavailable(Exception):  # noqa: N818  it states what happened, as the tree in errors.py does
+class ImdsUnavailable(Exception):
     """IMDS does not answer, or not as IMDS does."""
 
 

@@ -16,8 +16,6 @@ What a call can raise:
 Every one carries `request_id`, `attempts` and `text`: what had arrived when it was raised.
 """
 
-# ruff: noqa: N818 - the names say what happened; every one is an error by where it stands in the tree
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ class ControlError(GoldenfleetError):
     """Anything the control handler raises on purpose."""
 
 
-class AwsFailed(ControlError):  # noqa: N818 - says what happened
+class AwsFailed(ControlError):
     """Throttled, unreachable or refused; `code` is AWS's, or the name of botocore's exception."""
 
     def __init__(self, operation: str, code: str, message: str) -> None:

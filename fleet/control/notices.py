@@ -65,7 +65,7 @@ def parse(body: str) -> Notice | NotANotice:
         return NotANotice("not JSON")
 
 
-class _Unreadable(Exception):  # noqa: N818 - never leaves this module
+class _Unreadable(Exception):
     pass
 
 

@@ -10,8 +10,6 @@ HttpError
         UpstreamTimeout     the upstream is silent for longer than allowed
 """
 
-# ruff: noqa: N818  these names state what happened, and read as such where they are caught
-
 
 class HttpError(Exception):
     """Base of every error of the HTTP layer."""
