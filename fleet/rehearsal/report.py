@@ -93,6 +93,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Report:
+    """What `--json` prints: its fields are the keys, and stay what they are.
+
+    `lost` requests ended in an error; `truncated` streams were cut for good, or taken for finished too early;
+    `diverged` answers finished with another text than an undisturbed engine gives. `resumed` and `retried`
+    count events at gateways and requests at clients, and `..._by` says which. `latency` and `ttft` (time to
+    first token) are in seconds, of requests that succeeded; `seconds` is the whole rehearsal.
+    """
+
     requests: int
     streams: int
     lost: int
