@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -78,6 +78,7 @@ class Deployment:
         self._run, self._aws, self._state, self._redactor = run, aws, state, redactor
         self._provider = Provider(aws, state, redactor)
         self._start = run.clock()
+        self._left = state.replaced
         self._seen: set[str] = set()
         self._lock = Lock()
 
@@ -112,17 +113,21 @@ class Deployment:
     def finish(self) -> None:
         """Delete what the program has no more, once it has ended well."""
         gone = [record for record in self._state.records if record.urn not in self._seen]
-        self.delete([*self._state.replaced, *gone])
+        self.delete([*self._left, *gone], [r for r in self._state.replaced if r not in self._left])
 
-    def delete(self, records: list[Record]) -> None:
-        """Raises ResourceFailedError before the first deletion if one of them is protected."""
+    def delete(self, records: Sequence[Record], replaced: Sequence[Record] = ()) -> None:
+        """Delete both; of `replaced` ones their replacements' steps have told already.
+
+        Raises ResourceFailedError before the first deletion if one of them is protected.
+        """
         for record in records:
             self._refuse_protected(record)
-        for record in deletion_order(records):
+        for record in deletion_order([*replaced, *records]):
             if not self._run.dry_run:
                 self._delete(record)
                 self._state.drop(record)
-            self._step(Plan("delete"), record)
+            if record not in replaced:
+                self._step(Plan("delete"), record)
 
     def _register(self, registration: Registration) -> Registered:
         urn = self._urn(registration)

@@ -18,8 +18,9 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 
 from fleet.errors import GoldenfleetError
 from fleet.rehearsal.engine.deployment import Deployment, Registration
-from fleet.rehearsal.engine.errors import DeploymentError
+from fleet.rehearsal.engine.errors import DeploymentError, ResourceFailedError
 from fleet.rehearsal.engine.values import Redactor, decode, encode
+from fleet.rehearsal.resources.errors import ResourceError
 
 _THREADS = 32
 # The SDK's own limit on a message.
@@ -150,13 +151,23 @@ def serving(monitor: Monitor, engine: Engine) -> Iterator[str]:
         pool.shutdown(wait=True)
 
 
+def _inputs(request: Any) -> dict[str, Any]:
+    """Outputs of components are no arguments of AWS, and may be anything."""
+    if not request.custom:
+        return {}
+    try:
+        return decode(request.object)
+    except ResourceError as exc:
+        raise ResourceFailedError(f"{request.type} {request.name!r}: {exc.message}", exc.hint) from exc
+
+
 def _registration(request: Any) -> Registration:
     return Registration(
         type=request.type,
         name=request.name,
         parent=request.parent,
         custom=request.custom,
-        inputs=decode(request.object) if request.custom else {},
+        inputs=_inputs(request),
         dependencies=tuple(sorted(request.dependencies)),
         aliases=tuple(request.aliasURNs),
         ignore_changes=tuple(request.ignoreChanges),
