@@ -13,14 +13,15 @@ ImagesError
 |   +-- NoCapacity              no type, zone and purchase option could be had
 |   +-- WaitTimedOut            it goes on without us: resume the run
 |   +-- AwsRefused              AWS answered no
+|   +-- AwsUnreachable          AWS did not answer, or nobody says who we are
+|   +-- LeftBehind              a clean-up could not remove everything
 |   +-- MachineFailed           no virtual machine runs guests here, or one died
 +-- VerifyFailed            the machine to be imaged lacks something, or still holds what it must not
 +-- CheckFailed             the booted image does not serve as its recipe promises
 +-- ManifestError           a manifest cannot be read, or is not of the image at hand
 +-- ChannelError            a channel cannot be moved as asked
++-- RunError                a run cannot be found, or not be continued here
 """
-# The names say what happened; an Error suffix on each would say nothing more.
-# ruff: noqa: N818
 
 from __future__ import annotations
 
@@ -82,7 +83,19 @@ class WaitTimedOut(BuilderError):
 
 
 class AwsRefused(BuilderError):
-    """AWS answered no."""
+    """AWS answered no; `code` is its own word for why, such as InvalidAMIID.NotFound."""
+
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+class AwsUnreachable(BuilderError):
+    """AWS did not answer, or nobody says who we are."""
+
+
+class LeftBehind(BuilderError):
+    """A clean-up could not remove everything; the message names what is left."""
 
 
 class MachineFailed(BuilderError):
@@ -103,3 +116,7 @@ class ManifestError(ImagesError):
 
 class ChannelError(ImagesError):
     """A channel cannot be moved as asked."""
+
+
+class RunError(ImagesError):
+    """A run cannot be found, or not be continued here."""

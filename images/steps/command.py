@@ -83,7 +83,7 @@ class MachineQuirks:
 
 @dataclass(frozen=True)
 class Materials:
-    """What steps need that neither the recipe nor the machine knows. Holds secrets: it has no repr of them."""
+    """What steps need that neither the recipe nor the machine knows. Its repr shows no secret."""
 
     run_id: str
     registry_passwords: Mapping[str, bytes] = field(default_factory=dict, repr=False)
