@@ -150,16 +150,21 @@ class Rehearsal:
         env = {**base_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._processes.start("reference", command, env=env, cwd=self._dir)
         pool = self._stack.enter_context(ThreadPoolExecutor(1, "reference"))
+        # Leaving waits for the pool's thread, which has nobody left to ask then.
+        self._stack.callback(self._processes.signal, "reference")
         return pool.submit(self._reference, port)
 
     def _reference(self, port: int) -> Mapping[str, str]:
         try:
-            self._watch.wait_until(lambda: listens(_REFERENCE_ADDRESS, port), _BOOT_SECONDS, "the reference")
+            self._watch.wait_until(lambda: self._reference_is_up(port), _BOOT_SECONDS, "the reference engine")
             return asyncio.run(undisturbed(f"http://{_REFERENCE_ADDRESS}:{port}", questions()))
         except goldenfleet_client.GoldenfleetError as error:
             raise ProcessFailedError(f"the reference engine gave no answer: {error}") from error
         finally:
             self._processes.signal("reference")
+
+    def _reference_is_up(self, port: int) -> bool:
+        return self._processes.ended("reference") is not None or listens(_REFERENCE_ADDRESS, port)
 
     def _apply(self) -> None:
         """Preview, up, and up again: the second must find nothing to do."""

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.rehearsal.plan import Plan, check, spot_nodes
+from fleet.rehearsal.ports import free_port
+from fleet.stack.settings import load_settings
+
+PROJECT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("desired", "base", "percent", "spot"),
+    [
+        (3, 1, 0, 2),
+        (3, 0, 0, 3),
+        (3, 3, 0, 0),
+        (2, 3, 0, 0),
+        (3, 1, 50, 1),
+        (5, 1, 50, 2),
+        (4, 1, 50, 1),
+        (3, 0, 100, 0),
+    ],
+)
+def test_spot_nodes(desired: int, base: int, percent: int, spot: int) -> None:
+    """Spot is what is above the base, less the on-demand share, which AWS rounds up."""
+    tier = load_settings(PROJECT, "rehearsal").tiers.model
+    changed = tier.model_copy(
+        update={"desired": desired, "on_demand_base": base, "on_demand_percent": percent}
+    )
+    assert spot_nodes(changed) == spot
+
+
+def test_sizes() -> None:
+    """The sizes asked for become settings of the stack, and nothing else changes."""
+    port = free_port("127.0.0.1")
+    checked = check(Plan(PROJECT, gateways=3, models=4, port=port))
+    assert {name: tier.desired for name, tier in checked.tiers.items()} == {"gateway": 3, "model": 4}
+    plain = load_settings(PROJECT, "rehearsal")
+    assert checked.settings.network == plain.network
+    assert checked.tiers["model"].instance_types == plain.tiers.model.instance_types
+
+
+@pytest.mark.parametrize(("seconds", "scale"), [(12.0, 0.1), (120.0, 1.0)])
+def test_scale(seconds: float, scale: float) -> None:
+    """The notice's length sets the scale of all time."""
+    assert Plan(PROJECT, notice_seconds=seconds).time_scale == scale
