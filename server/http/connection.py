@@ -57,6 +57,7 @@ class Shared:
     handler: Handler
     limits: Limits
     failed: Callable[[Exception], None]
+    new_request_id: Callable[[], str]
     closing: bool = False
     connections: set[ServerConnection] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
@@ -271,7 +272,11 @@ class ServerConnection(asyncio.Protocol):
 
     def _answer(self, refusal: Refusal) -> None:
         body = refusal.body()
-        pairs = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        pairs = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self._shared.new_request_id().encode()),
+        ]
         head = response_head(
             refusal.status, pairs, method="GET", version="1.1", keep_alive=False, date=self._shared.date()
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 
 from server.http.connection import Limits, ServerConnection, Shared
@@ -18,11 +19,16 @@ def _log_failure(exc: Exception) -> None:
     logging.getLogger(__name__).error("request handler failed", exc_info=exc)
 
 
+def _random_request_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
+
+
 class HttpServer:
     """Listens, and calls `handler` for each request in a task that is cancelled when the client leaves.
 
     While `closing` is True every response carries `connection: close`. `failed` is told of what a
     handler raises; the client gets a 500 envelope, or a cut connection if its response had started.
+    `new_request_id` names what the server refuses itself; a handler names its own responses.
     A client that takes nothing of what is sent for `stall_s` seconds is cut.
     """
 
@@ -37,11 +43,12 @@ class HttpServer:
         max_header_bytes: int = 32 * 1024,
         max_body_bytes: int = 16 * 1024 * 1024,
         failed: Callable[[Exception], None] = _log_failure,
+        new_request_id: Callable[[], str] = _random_request_id,
     ) -> None:
         limits = Limits(
             header_deadline_s, body_deadline_s, keep_alive_s, stall_s, max_header_bytes, max_body_bytes
         )
-        self._shared = Shared(handler, limits, failed)
+        self._shared = Shared(handler, limits, failed, new_request_id)
         self._listeners: list[asyncio.Server] = []
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -65,6 +66,7 @@ async def test_ambiguous_framing_is_refused_and_nothing_is_smuggled(serve, case)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"}HTTP/1.1 " not in answer
     assert b"connection: close\r\n" in answer
+    assert re.search(rb"\r\nx-request-id: req_[0-9a-f]{24}\r\n", answer)
     assert set(error_of(answer)) == {"message", "type", "param", "code"}
     assert error_of(answer)["type"] == "invalid_request_error"
 
