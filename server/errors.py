@@ -110,7 +110,7 @@ class EngineRefused(RequestRefused):
         *,
         status: int,
         code: str,
-        type: str,
+        type: str,  # noqa: A002
         param: str | None = None,
     ) -> None:
         super().__init__(message, param=param)

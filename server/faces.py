@@ -45,7 +45,7 @@ class OpenAiFace:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
-    def chunk(self, chunk: Json, delta: Delta) -> bytes:
+    def chunk(self, chunk: Json, delta: Delta) -> bytes:  # noqa: ARG002
         return b"data: %b\n\n" % dump(chunk)
 
     def end(self) -> bytes:
@@ -79,7 +79,7 @@ class TgiFace:
         self._answer = answer
         self._request_id = request_id
 
-    def chunk(self, chunk: Json, delta: Delta) -> bytes:
+    def chunk(self, chunk: Json, delta: Delta) -> bytes:  # noqa: ARG002
         return b"".join(tgi.frame(event) for event in self._answer.events(delta))
 
     def end(self) -> bytes:

@@ -69,7 +69,7 @@ class Queue:
         except (ClientError, BotoCoreError) as exc:
             # The message shows itself again by the queue's own visibility timeout.
             self._log("queue.failed", error=str(exc))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - one message's bug must not end the others' worker silently
             self._log("notice.failed", error=f"{type(exc).__name__}: {exc}")
         finally:
             release()

@@ -109,7 +109,7 @@ class ServerConnection(asyncio.Protocol):
         self._shared.emptied.clear()
         self._receiving.set(self._limits.header_deadline_s)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._lost = True
         self._receiving.close()
         self._sending.close()
@@ -254,7 +254,7 @@ class ServerConnection(asyncio.Protocol):
             self._refusal = BODY_TOO_LARGE
         except ClientGone:
             exchange.closed = exchange.closed or self._lost
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  one request's bug must not end the others
             self._shared.failed(exc)
 
     def _served(self, exchange: Exchange, _: asyncio.Task[None]) -> None:
