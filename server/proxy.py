@@ -112,7 +112,7 @@ class Proxy:
         _, body = await self._whole(call, "GET", "/v1/models", b"")
         await call.answer(tgi.info(_object(body), version))
 
-    async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
+    async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:  # noqa: ARG002
         if generation.stream:
             await self._stream(call, generation, openai_face(generation, call.request_id))
             return
