@@ -1,0 +1,91 @@
+"""Where images are made: on EC2, or in a virtual machine on this one. `images.bake` drives both alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from images.remote import Remote
+from images.run import Run
+from images.steps import Materials
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a bake makes, before anyone may launch it."""
+
+    id: str
+    """`ami-...`, or the path of a disk image."""
+    name: str
+    base: str
+    """What the builder started from: an AMI's id, or a suite of a distribution."""
+    digest: str = ""
+    """sha256 of a disk image; AMIs have none."""
+    region: str = ""
+    snapshots: tuple[str, ...] = ()
+    """Ids of the snapshots below an AMI: what a launch template's VolumeInitializationRate is about."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Region -> image id of the copies made for other regions."""
+    initialization_mib_s: int | None = None
+    """VolumeInitializationRate that a launch template should ask for."""
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A fresh machine started from an image, not yet known to serve."""
+
+    address: str
+    ports: Mapping[int, int]
+    """Port on the node -> port at `address` where it is reached."""
+    asked_at: float
+    """When the launch was asked for, in seconds since the epoch."""
+    remote: Remote | None = None
+    """A shell on it, where the builder can have one."""
+    disk: Path | None = None
+    """The image's own disk, to be read without booting it, where it lies on this machine."""
+
+
+class Builder(Protocol):
+    """Every method may be called again for a run that it was called for before: it finds what is there."""
+
+    @property
+    def name(self) -> str:
+        """`ec2` or `local`."""
+        ...
+
+    def start(self, run: Run) -> Remote:
+        """A bare machine that answers, or the one that this run has already."""
+        ...
+
+    def materials(self, run: Run) -> Materials:
+        """What the steps need that depends on where they run."""
+        ...
+
+    def image(self, run: Run, remote: Remote | None) -> Image:
+        """Stop the machine and image it, or find this run's image. `remote` is its shell if there is one.
+
+        Raises WaitTimedOut while the image is still being made; calling again goes on waiting.
+        """
+        ...
+
+    def boot(self, run: Run, image: Image) -> Booted:
+        """A fresh machine from the image."""
+        ...
+
+    def evidence(self, run: Run) -> Mapping[str, bytes]:
+        """File name -> what the run's machines have printed, for the run directory."""
+        ...
+
+    def release(self, run: Run, image: Image) -> Image:
+        """After the checks: copy, share and date the image as the settings say."""
+        ...
+
+    def discard(self, run: Run, *, keep_image: bool) -> None:
+        """Remove everything that the run made, and its image unless it is kept. Raises LeftBehind."""
+        ...
+
+    def left(self, run: Run) -> tuple[str, ...]:
+        """What the run has made and not removed, one line each, by what is known on this machine."""
+        ...
