@@ -105,10 +105,10 @@ def rehearse(
 ) -> None:
     """Run a whole spot fleet on this machine, take instances away, and report what clients noticed."""
     began = time.monotonic()
-    # Imported here: moto, boto3 and gRPC take seconds that --help should not.
-    from fleet.rehearsal.plan import Plan, check
-
     with _told_plainly(USAGE):
+        # Imported here: moto, boto3 and gRPC take seconds that --help should not.
+        from fleet.rehearsal.plan import Plan, check
+
         checked = check(Plan(duration_s=duration, config=_overrides(config), **asked))
         outputs = _Outputs(png, as_json)
         outputs.check()
@@ -152,6 +152,7 @@ class _Outputs:
 
 
 def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: float) -> bool:
+    """Whether the promise was kept."""
     from fleet.rehearsal.progress import TerminalProgress
     from fleet.rehearsal.rehearsal import Rehearsal
     from fleet.rehearsal.report import make_report
