@@ -34,13 +34,16 @@ def refresh_arguments(aws: Aws, refresh: Any) -> dict[str, Any]:
 
 def refresh_if_due(aws: Aws, group: str, want: Want, changed: Collection[str]) -> None:
     refresh = want.get("instanceRefresh")
-    if refresh is None or not set(changed) & {*_LAUNCHES, *refresh.get("triggers", ())}:
-        return
-    request = {"AutoScalingGroupName": group, **refresh_arguments(aws, refresh)}
+    if refresh is not None and set(changed) & {*_LAUNCHES, *refresh.get("triggers", ())}:
+        _start(aws, group, refresh_request(aws, group, want))
+
+
+def refresh_request(aws: Aws, group: str, want: Want) -> dict[str, Any]:
+    request = {"AutoScalingGroupName": group, **refresh_arguments(aws, want.inputs["instanceRefresh"])}
     if request.get("Preferences", {}).get("AutoRollback"):
         # AWS: AutoRollback needs a DesiredConfiguration to roll back from.
         request["DesiredConfiguration"] = _launched(aws, want)
-    _start(aws, group, request)
+    return request
 
 
 def _launched(aws: Aws, want: Want) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fleet.rehearsal.cloud import Cloud, InstanceView
-from fleet.rehearsal.resources import Aws, handler_of
+from fleet.rehearsal.resources import Aws, Want, handler_of
 from fleet.rehearsal.resources.errors import ArgumentUnmappedError
+from fleet.rehearsal.resources.refresh import refresh_request
 
 GROUP = "autoscaling/group:Group"
 ROLLING = {"strategy": "Rolling", "preferences": {"minHealthyPercentage": 50, "instanceWarmup": "0"}}
@@ -48,13 +49,39 @@ def new_version(bench: Any) -> dict[str, str]:
 
 
 def test_a_new_template_version_starts_a_refresh_as_the_program_prefers(fleet) -> None:
-    """The group's own preferences reach AWS, with what to roll back from where it asks for that."""
-    preferences = {**ROLLING["preferences"], "autoRollback": True}
-    refresh = {**ROLLING, "preferences": preferences}
-    fleet.change(GROUP, "fleet", launchTemplate=new_version(fleet), instanceRefresh=refresh)
+    """The group's own preferences reach AWS."""
+    fleet.change(GROUP, "fleet", launchTemplate=new_version(fleet))
     (started,) = refreshes(fleet)
     assert started["Preferences"]["MinHealthyPercentage"] == 50
-    assert started["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "2"
+
+
+MIXED = {"launchTemplate": {"launchTemplateSpecification": {"launchTemplateId": "lt-1", "version": "2"}}}
+LAUNCHED = {
+    "template": (
+        {"launchTemplate": {"id": "lt-1", "version": "2"}},
+        {"LaunchTemplate": {"LaunchTemplateId": "lt-1", "Version": "2"}},
+    ),
+    "mixed policy": (
+        {"mixedInstancesPolicy": MIXED},
+        {
+            "MixedInstancesPolicy": {
+                "LaunchTemplate": {
+                    "LaunchTemplateSpecification": {"LaunchTemplateId": "lt-1", "Version": "2"}
+                }
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAUNCHED)
+def test_automatic_rollback_is_told_what_it_rolls_out(case, aws) -> None:
+    """AWS refuses AutoRollback without a DesiredConfiguration."""
+    inputs, configuration = LAUNCHED[case]
+    refresh = {"strategy": "Rolling", "preferences": {"autoRollback": True}}
+    request = refresh_request(aws, "g", Want("g", "g", "", {**inputs, "instanceRefresh": refresh}))
+    assert request["Preferences"] == {"AutoRollback": True}
+    assert request["DesiredConfiguration"] == configuration
 
 
 def test_other_changes_start_none_unless_they_are_triggers(fleet) -> None:
