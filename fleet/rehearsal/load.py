@@ -24,6 +24,7 @@ from fleet.rehearsal.answers import Answer, Kind, Question, questions
 MODEL = "goldenfleet-embedded"
 _THINK_SECONDS = (0.2, 1.2)  # keeps two cores busy, but not drowning, with this many clients:
 _CLIENTS_AT_EASE = 40
+_STREAMING_SHARE = 0.25  # of that: who reads a stream is soon back, so that any node has some at any moment
 _AT_ONCE = 8  # questions that are asked together for their undisturbed answers
 
 Record = Callable[[Answer], None]
@@ -46,7 +47,7 @@ class LoadClient:
         self._asked = asked
         self._random = random.Random(f"{seed}/{number}")
         self._record = record
-        self._patience = patience
+        self._patience = patience if number % 2 else patience * _STREAMING_SHARE
 
     async def run(self, stop: asyncio.Event) -> None:
         while not await self._think(stop):

@@ -19,7 +19,7 @@ from fleet.rehearsal.watch import Watch
 
 _ADMIN_PORT = 9090
 _STORM_SECONDS = 3.0
-_AT_STAKE = 4  # requests in flight on a victim: half of them stream, and one that ends just now leaves others
+_AT_STAKE = 6  # requests in flight on a victim, most of them streams: some will be in the middle
 _AT_STAKE_SECONDS = 10.0
 _SLACK_SECONDS = 60.0  # beyond the notice: a busy machine boots a replacement slowly
 

@@ -91,13 +91,13 @@ def test_whole(tmp_path: Path) -> None:
     """Nodes go with notice, without, and by scaling in; every client reads the undisturbed text."""
     run_dir, port, picture = tmp_path / "run", free_port(), tmp_path / "fleet.png"
     steps = ["spot:gateway", "kill:model", "scale-in:model"]
-    options = ["--clients", "24", "--duration", "1", "--interrupt", ",".join(steps)]
+    options = ["--clients", "40", "--duration", "1", "--interrupt", ",".join(steps)]
     with rehearsal(run_dir, port, *options, "--json", "--png", str(picture)) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     report: dict[str, Any] = json.loads(out)
     assert (report["lost"], report["truncated"], report["diverged"]) == (0, 0, 0), report["problems"]
-    assert report["requests"] > 24
+    assert report["requests"] > 40
     assert report["resumed"] >= 1
     assert report["memory_peak_mib"] < 3 * 1024
     assert report["nodes"] == {"on-demand": 2, "spot": 2}
