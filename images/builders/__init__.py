@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from images.remote import Remote
@@ -43,8 +42,6 @@ class Booted:
     """When the launch was asked for, in seconds since the epoch."""
     remote: Remote | None = None
     """A shell on it, where the builder can have one."""
-    disk: Path | None = None
-    """The image's own disk, to be read without booting it, where it lies on this machine."""
 
 
 class Builder(Protocol):
@@ -72,6 +69,10 @@ class Builder(Protocol):
 
     def boot(self, run: Run, image: Image) -> Booted:
         """A fresh machine from the image."""
+        ...
+
+    def forbidden(self, run: Run, image: Image, booted: Booted) -> tuple[str, ...]:
+        """What the image's own disk, as no node has booted it, holds and must not: one line each."""
         ...
 
     def evidence(self, run: Run) -> Mapping[str, bytes]:
