@@ -19,6 +19,7 @@ from images.checks import Check
 from images.engines import ENGINES, EngineKind, EngineOptions, refused_options
 from images.errors import RecipeError
 from images.instance_types import BootMode, problem_with_type
+from images.steps.command import Strategy
 
 LOCAL_BUILD = "local-build"
 
@@ -32,7 +33,6 @@ Reference = Annotated[
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9._-]+$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Strategy = Literal["baked-root", "baked-volume", "s3-nvme", "s3-stream"]
 Gib = Annotated[float, Field(gt=0, le=16_384)]
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 Distribution = Literal["debian", "ubuntu", "amzn"]
 Architecture = Literal["x86_64", "arm64"]
+Strategy = Literal["baked-root", "baked-volume", "s3-nvme", "s3-stream"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class MachineQuirks:
     """What steps do differently because of the machine that the image is baked on, and will run on."""
 
     iptables_legacy: bool = False
-    """The kernel has no nf_tables (User-mode Linux): Docker needs the legacy iptables."""
-    install_docker_from: Literal["distribution", "docker"] = "distribution"
+    """The kernel has no nf_tables (User-mode Linux)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,12 @@ class Materials:
     """What steps need that neither the recipe nor the machine knows. Its repr shows no secret."""
 
     run_id: str
+    strategy: Strategy | None = None
+    """The plan's choice; by default the recipe's."""
+    archive_sha256: Mapping[str, str] = field(default_factory=dict)
+    """Container archive as the recipe names it -> its digest, for those of `local-build`."""
+    weights_device: str | None = None
+    """Second volume of a `baked-volume` builder, e.g. /dev/nvme1n1."""
     registry_passwords: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Registry host -> password for user AWS, from ecr:GetAuthorizationToken."""
     weight_urls: Mapping[str, bytes] = field(default_factory=dict, repr=False)
