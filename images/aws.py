@@ -5,7 +5,7 @@ botocore retries by itself (standard mode, 3 attempts): nothing here retries a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,15 +120,17 @@ def absent_as_none(doing: str, call: Callable[[], T]) -> T | None:
         return None
 
 
-def until_consistent(doing: str, call: Callable[[], T], clock: Clock, also: Sequence[str] = ()) -> T:
-    """Repeat a call on something just created, for as long as AWS may not know it yet."""
+def until_consistent(
+    doing: str, call: Callable[[], T], clock: Clock, also: Callable[[AwsRefused], bool] = lambda _: False
+) -> T:
+    """Repeat a call on something just created while AWS may not know it yet, and while `also` says so."""
     ends = clock.now() + CONSISTENT_AFTER_S
     while True:
         try:
             with translated(doing):
                 return call()
         except AwsRefused as error:
-            if clock.now() >= ends or not (is_absent(error) or error.code in also):
+            if clock.now() >= ends or not (is_absent(error) or also(error)):
                 raise
         clock.sleep(5)
 

@@ -1,0 +1,99 @@
+"""What follows the checks: copies in other regions, others who may launch the image, and its date."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from images.aws import Aws, tag_specifications, translated, until_consistent
+from images.builders import Image
+from images.builders.ec2_image import available, find_image
+from images.builders.ec2_settings import Copy, Ec2Settings
+from images.builders.ec2_wait import image_limit_s
+from images.errors import AwsRefused
+from images.run import Run
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import LaunchPermissionTypeDef
+
+_COPIES_AT_ONCE = 20
+"""EC2's limit of concurrent snapshot copies per destination region; a run copies once to each."""
+
+
+def release(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> Image:
+    """The image with its copies, shared and dated everywhere. Raises WaitTimedOut; calling again goes on."""
+    copies = _copied(aws, run, image, settings)
+    for region, image_id in ((image.region, image.id), *copies.items()):
+        _share(aws.at(region), image_id, settings)
+        _date(aws.at(region), run, image_id, settings.deprecate_after_days)
+    return replace(image, copies=copies)
+
+
+def _copied(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> dict[str, str]:
+    # Ledger entries and clients are made here, one after another: neither is meant for threads.
+    started = {copy.region: _start_copy(aws.at(copy.region), run, image, copy) for copy in settings.copies}
+    limit_s = image_limit_s(run.recipe.disk.root_gib, settings.wait_limit_s)
+    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        waits = [
+            pool.submit(available, aws.at(region), run, image_id, limit_s)
+            for region, image_id in started.items()
+        ]
+    for wait in waits:
+        wait.result()
+    return started
+
+
+def _start_copy(aws: Aws, run: Run, image: Image, copy: Copy) -> str:
+    part = f"copy-{copy.region}"
+    found = find_image(aws, image.name)
+    if found is not None:
+        run.ledger.made("image", part, found["ImageId"], region=copy.region)
+        return found["ImageId"]
+    run.ledger.intend("image", part, region=copy.region)
+    key = {} if copy.kms_key_id is None else {"KmsKeyId": copy.kms_key_id}
+    with translated(f"copying {image.id} to {copy.region}"):
+        image_id = aws.ec2.copy_image(
+            Name=image.name,
+            SourceImageId=image.id,
+            SourceRegion=image.region,
+            ClientToken=f"{run.id}-{copy.region}",
+            Encrypted=True,
+            CopyImageTags=True,
+            TagSpecifications=tag_specifications(run.tags(part), "image", "snapshot"),
+            **key,  # type: ignore[arg-type]
+        )["ImageId"]
+    run.ledger.made("image", part, image_id, region=copy.region)
+    return image_id
+
+
+def _share(aws: Aws, image_id: str, settings: Ec2Settings) -> None:
+    if not settings.shared:
+        return
+    with translated(f"sharing {image_id} in {aws.region}"):
+        aws.ec2.modify_image_attribute(ImageId=image_id, LaunchPermission={"Add": _permissions(settings)})
+
+
+def _permissions(settings: Ec2Settings) -> list[LaunchPermissionTypeDef]:
+    accounts: list[LaunchPermissionTypeDef] = [{"UserId": account} for account in settings.share_accounts]
+    arns = settings.share_organizations
+    units: list[LaunchPermissionTypeDef] = [{"OrganizationalUnitArn": arn} for arn in arns if ":ou/" in arn]
+    whole: list[LaunchPermissionTypeDef] = [{"OrganizationArn": arn} for arn in arns if ":ou/" not in arn]
+    return accounts + whole + units
+
+
+def _date(aws: Aws, run: Run, image_id: str, days: int | None) -> None:
+    if days is None:
+        return
+    at = datetime.fromtimestamp(run.clock.now(), UTC) + timedelta(days=days)
+    until_consistent(
+        f"dating {image_id} in {aws.region}",
+        lambda: aws.ec2.enable_image_deprecation(ImageId=image_id, DeprecateAt=at.replace(second=0)),
+        run.clock,
+        _still_pending,
+    )
+
+
+def _still_pending(error: AwsRefused) -> bool:
+    return error.code == "InvalidAMIID.Unavailable"
