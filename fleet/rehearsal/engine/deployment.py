@@ -108,7 +108,7 @@ class Deployment:
     def register_outputs(self, urn: str, outputs: Mapping[str, Any]) -> None:
         self._redactor.learn(outputs)
         if f"::{STACK_TYPE}::" in urn:
-            self.exports = known(hide(outputs))
+            self.exports = dict(sorted(known(hide(outputs)).items()))
 
     def finish(self) -> None:
         """Delete what the program has no more, once it has ended well."""

@@ -1,4 +1,13 @@
-"""pulumi-aws's resource types on AWS's API, by boto3: whatever answers at the endpoint, moto or AWS."""
+"""pulumi-aws's resource types on AWS's API, by boto3: whatever answers at the endpoint, moto or AWS.
+
+What a killed run made and could not write down is found again by what it wrote down before:
+- what AWS names by an id (VPCs, subnets, gateways, addresses, tables, endpoints, security groups and their
+  rules, launch templates): by a tag with a mark that no other creation has;
+- what has a name (balancers, target groups, roles, policies, profiles, queues, rules, parameters, log groups,
+  alarms, dashboards, Auto Scaling groups with their policies and hooks): by that name, suffix included;
+- what joins two others (routes, associations, attachments, event targets, queue policies, listeners and their
+  rules): by what it joins, of which AWS holds one only.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -106,15 +107,19 @@ def hunter(moto_url) -> Iterator[Hunter]:
     thread.join(DEADLINE_SECONDS)
 
 
-def run(projects, hunter: Hunter, act: str) -> int | None:
-    """The exit code of one act in a process that the hunter is after."""
+def start(projects, url: str, act: str) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fleet.rehearsal.engine"])
-    given = {"FOLDER": str(projects.folder), "STATE": str(projects.state), "URL": hunter.url, "ACT": act}
+    given = {"FOLDER": str(projects.folder), "STATE": str(projects.state), "URL": url, "ACT": act}
     process = context.Process(target=runpy.run_path, args=(str(DRIVER), given))
+    process.start()
+    return process
+
+
+def run(projects, hunter: Hunter, act: str) -> int | None:
+    """The exit code of one act in a process that the hunter is after."""
     with hunter.lock:
-        process.start()
-        hunter.victim = process
+        process = hunter.victim = start(projects, hunter.url, act)
     process.join(DEADLINE_SECONDS)
     assert process.exitcode is not None, "the run did not end"
     return process.exitcode
@@ -164,6 +169,31 @@ def test_an_up_and_a_destroy_killed_after_every_change_lose_and_double_nothing(p
     assert logs["retentionInDays"] == 7
     assert run_until_it_ends(projects, hunter, "destroy") >= 8
     assert account(projects) == dict.fromkeys(account(projects), 0)
+
+
+def test_an_interrupted_run_ends_its_program(projects) -> None:
+    """Ctrl-C leaves no process of ours behind, and the state can be used again."""
+    pipe = projects.folder / "alive"
+    os.mkfifo(pipe)
+    projects.engine(f"import threading; alive = open({str(pipe)!r}, 'w'); print('x', file=alive, flush=True)")
+    with (projects.folder / "__main__.py").open("a") as program:
+        program.write("\nthreading.Event().wait()\n")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    process = start(projects, projects.url, "up")
+    assert next_bytes(reader) == b"x\n"
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert next_bytes(reader) == b""  # the program held the other end to its own end
+    os.close(reader)
+    process.join(DEADLINE_SECONDS)
+    assert process.exitcode == 1
+    projects.engine("").up()
+
+
+def next_bytes(reader: int) -> bytes:
+    readable, _, _ = select.select([reader], [], [], DEADLINE_SECONDS)
+    assert readable, "nothing came"
+    return os.read(reader, 100)
 
 
 def test_what_a_killed_up_began_is_cleaned_up_when_the_program_drops_it(projects, hunter) -> None:

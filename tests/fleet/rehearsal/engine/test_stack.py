@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,56 +70,40 @@ def account(aws: Aws) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
     with Cloud(time_scale=0.1, seed=1, listener=Nobody()) as cloud:
         for tier in tiers().values():
             cloud.register_image(tier["recipe"], STACK, tier["channel"])
-        aws, state = Aws(cloud.endpoint_url, "us-east-1"), tmp_path_factory.mktemp("run") / "state.json"
-
-        def engine(**config: str) -> PulumiEngine:
-            return PulumiEngine(
-                PROJECT, STACK, endpoint_url=cloud.endpoint_url, state_file=state, config=config
-            )
-
-        seen = SimpleNamespace(empty=account(aws))
-        seen.preview, seen.up, seen.again = engine().preview(), engine().up(), engine().up()
-        seen.instances = {i.tier for i in cloud.instances()}
-        larger = tiers()
-        larger["model"]["max"] += 1
-        seen.changed = engine(**{TIERS: json.dumps(larger)}).up()
-        groups = aws.call("autoscaling.DescribeAutoScalingGroups")["AutoScalingGroups"]
-        seen.sizes = {group["AutoScalingGroupName"]: group["MaxSize"] for group in groups}
-        seen.larger = larger["model"]["max"]
-        seen.destroyed = engine().destroy()
-        seen.left = account(aws)
-        yield seen
+        yield cloud
 
 
-def test_the_stack_is_previewed_and_made_alike(story) -> None:
-    """The whole program is mapped: its preview tells the steps of its up, all of them creations."""
-    told, taken = [{(s.op, s.urn) for s in result.steps} for result in (story.preview, story.up)]
-    assert told == taken
-    assert set(story.up.summary()) == {"create"}
-    assert set(story.up.outputs["tiers"]) == set(tiers())
-    assert story.instances == set(tiers())
+def test_the_stack_lives_from_preview_to_destroy_on_the_emulated_cloud(cloud, tmp_path) -> None:
+    """Every step is foretold, nothing is done twice, one changed size is one update, and nothing is left."""
+    url, state = cloud.endpoint_url, tmp_path / "state.json"
+    engine = PulumiEngine(PROJECT, STACK, endpoint_url=url, state_file=state)
+    aws = Aws(url, "us-east-1")
+    empty = account(aws)
 
+    preview, up = engine.preview(), engine.up()
+    assert {(s.op, s.urn) for s in preview.steps} == {(s.op, s.urn) for s in up.steps}
+    assert up.summary() == {"create": len(up.steps)}
+    assert set(up.outputs["tiers"]) == {i.tier for i in cloud.instances()} == set(tiers())
 
-def test_the_stack_applied_again_changes_nothing(story) -> None:
-    """A second up finds nothing to do and tells the same outputs."""
-    assert story.again.summary() == {"same": len(story.up.steps)}
-    assert story.again.outputs == story.up.outputs
+    again = engine.up()
+    assert (again.summary(), again.outputs) == ({"same": len(up.steps)}, up.outputs)
 
+    larger = tiers()
+    larger["model"]["max"] += 1
+    config = {TIERS: json.dumps(larger)}
+    changed = PulumiEngine(PROJECT, STACK, endpoint_url=url, state_file=state, config=config).up()
+    steps = [(s.op, s.type, s.changed) for s in changed.steps if s.op != "same"]
+    assert steps == [("update", "aws:autoscaling/group:Group", ("maxSize",))]
+    groups = aws.call("autoscaling.DescribeAutoScalingGroups")["AutoScalingGroups"]
+    sizes = {group["AutoScalingGroupName"]: group["MaxSize"] for group in groups}
+    assert sizes[up.outputs["tiers"]["model"]["autoScalingGroup"]] == larger["model"]["max"]
 
-def test_a_changed_size_is_one_update(story) -> None:
-    """Only the tier's group changes, in the program's terms and in AWS."""
-    changed = [(s.op, s.type, s.changed) for s in story.changed.steps if s.op != "same"]
-    assert changed == [("update", "aws:autoscaling/group:Group", ("maxSize",))]
-    assert story.sizes[story.up.outputs["tiers"]["model"]["autoScalingGroup"]] == story.larger
-
-
-def test_destroying_the_stack_empties_the_account(story) -> None:
-    """What was there before is there after, and nothing else; no instance is left."""
-    assert story.destroyed.summary() == {"delete": len(story.up.steps)}
-    assert story.left == story.empty
-    assert story.left["instances"] == []
+    assert engine.destroy().summary() == {"delete": len(up.steps)}
+    left = account(aws)
+    assert left == empty
+    assert left["instances"] == []

@@ -52,6 +52,9 @@ class Bench:
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
         return self.aws.call(operation, **request)
 
+    def image(self) -> str:
+        return str(self.call("ec2.RegisterImage", Name="image", RootDeviceName="/dev/xvda")["ImageId"])
+
     def network(self) -> tuple[str, list[str]]:
         if "net" in self.wants:
             return self.wants["net"][0], [self.wants[f"subnet-{zone}"][0] for zone in "ab"]
@@ -79,8 +82,7 @@ class Bench:
         return arn, target
 
     def template(self, **inputs: Any) -> str:
-        image = self.call("ec2.DescribeImages")["Images"][0]["ImageId"]
-        given: Mapping[str, Any] = {"imageId": image, "instanceType": "c7i.large", **inputs}
+        given: Mapping[str, Any] = {"imageId": self.image(), "instanceType": "c7i.large", **inputs}
         return self.make("ec2/launchTemplate:LaunchTemplate", "lt", **given)
 
     def group(self, **inputs: Any) -> str:
@@ -99,7 +101,9 @@ def aws() -> Aws:
 
 
 @pytest.fixture
-def bench(aws: Aws) -> Iterator[Bench]:
+def bench(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    # Every reset would load some five hundred images that nobody asks for.
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
     with mock_aws():
         yield Bench(aws)
 

@@ -162,8 +162,7 @@ def group(bench: Any) -> dict[str, Any]:
 
 
 def launch_template(bench: Any) -> dict[str, Any]:
-    image = bench.call("ec2.DescribeImages")["Images"][0]["ImageId"]
-    return {"imageId": image, "metadataOptions": {"httpTokens": "required"}, "tags": {"a": "b"}}
+    return {"imageId": bench.image(), "metadataOptions": {"httpTokens": "required"}, "tags": {"a": "b"}}
 
 
 def plain(**inputs: Any) -> Callable[[Any], dict[str, Any]]:
