@@ -8,7 +8,7 @@ from typing import Protocol
 
 from images.remote import Remote
 from images.run import Run
-from images.steps import Materials
+from images.steps import Command, Materials
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,12 @@ class Builder(Protocol):
         """What the steps need that depends on where they run."""
         ...
 
-    def image(self, run: Run, remote: Remote | None) -> Image:
-        """Stop the machine and image it, or find this run's image. `remote` is its shell if there is one.
+    def closing(self) -> tuple[Command, ...]:
+        """What the machine must be told before it is cleaned: afterwards it is not touched."""
+        ...
+
+    def image(self, run: Run) -> Image:
+        """Stop the machine and image it, or find this run's image.
 
         Raises WaitTimedOut while the image is still being made; calling again goes on waiting.
         """

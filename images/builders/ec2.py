@@ -23,7 +23,7 @@ from images.clock import Clock
 from images.errors import BuilderError
 from images.remote import Login, Remote
 from images.run import Run
-from images.steps import Materials
+from images.steps import Command, Materials
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -56,8 +56,12 @@ class Ec2Builder:
     def materials(self, run: Run) -> Materials:
         return materials(self._aws, run)
 
-    def image(self, run: Run, remote: Remote | None) -> Image:
-        return make_image(self._aws, run, remote, self._settings.wait_limit_s)
+    def closing(self) -> tuple[Command, ...]:
+        # The machine's own deadline must not fall into the stop: powering off would terminate it.
+        return (Command("shutdown -c", sudo=True, timeout_s=30),)
+
+    def image(self, run: Run) -> Image:
+        return make_image(self._aws, run, self._settings.wait_limit_s)
 
     def boot(self, run: Run, image: Image) -> Booted:
         """A node of the types that the fleet will launch, on demand first: it lives for minutes."""

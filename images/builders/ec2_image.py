@@ -9,17 +9,14 @@ from images.aws import Aws, tag_specifications, translated, until_consistent
 from images.builders import Image
 from images.builders.ec2_launch import described, find, state_reason
 from images.builders.ec2_wait import image_limit_s, wait_for
-from images.errors import AwsRefused, BuilderError, ConnectFailed, RunError
-from images.remote import Remote
+from images.errors import AwsRefused, BuilderError, RunError
 from images.run import Run
-from images.steps import Command
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 _STOP_LIMIT_S = 900.0
 _FAILED = ("failed", "invalid", "error", "deregistered", "disabled")
-_STOP_THE_TIMER = Command("shutdown -c", sudo=True, timeout_s=30)
 
 
 def image_name(run: Run) -> str:
@@ -27,10 +24,10 @@ def image_name(run: Run) -> str:
     return f"goldenfleet-{run.recipe.name}-{run.id}"
 
 
-def make_image(aws: Aws, run: Run, remote: Remote | None, wait_limit_s: float) -> Image:
+def make_image(aws: Aws, run: Run, wait_limit_s: float) -> Image:
     """This run's one image, available. Raises WaitTimedOut, or AwsRefused with StateReason if it failed."""
     found = find_image(aws, image_name(run))
-    image_id = found["ImageId"] if found else _created(aws, run, remote)
+    image_id = found["ImageId"] if found else _created(aws, run)
     run.ledger.made("image", "image", image_id)
     limit_s = image_limit_s(run.recipe.disk.root_gib, wait_limit_s)
     image = available(aws, run, image_id, limit_s)
@@ -76,11 +73,11 @@ def snapshots_of(image: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(disk["SnapshotId"] for disk in disks if "SnapshotId" in disk)
 
 
-def _created(aws: Aws, run: Run, remote: Remote | None) -> str:
+def _created(aws: Aws, run: Run) -> str:
     builder = find(aws, run, "builder")
     if builder is None:
         raise RunError(f"the builder of run {run.id} is gone, and has left no image", "start a new bake")
-    _stop(aws, run, builder["InstanceId"], remote)
+    _stop(aws, run, builder["InstanceId"])
     run.ledger.intend("image", "image", image_name=image_name(run))
     tags = run.tags("image")
     try:
@@ -110,9 +107,7 @@ def _seen_late(aws: Aws, run: Run, duplicate: AwsRefused) -> str:
         raise exc from duplicate
 
 
-def _stop(aws: Aws, run: Run, instance_id: str, remote: Remote | None) -> None:
-    if remote is not None:
-        _stop_timer(remote)
+def _stop(aws: Aws, run: Run, instance_id: str) -> None:
     with translated(f"stopping {instance_id}"):
         aws.ec2.stop_instances(InstanceIds=[instance_id])
 
@@ -125,14 +120,6 @@ def _stop(aws: Aws, run: Run, instance_id: str, remote: Remote | None) -> None:
         return state == "stopped" or None
 
     wait_for(f"{instance_id} to stop", look, run.clock, limit_s=_STOP_LIMIT_S, run_id=run.id)
-
-
-def _stop_timer(remote: Remote) -> None:
-    """The machine's own deadline must not fall into the stop: powering off would terminate it."""
-    try:
-        remote.run(_STOP_THE_TIMER)
-    except ConnectFailed:  # cleaning has cut our way in, as it may; the deadline is hours away
-        return
 
 
 def _require_tokens(aws: Aws, image: ImageTypeDef) -> None:
