@@ -1,0 +1,57 @@
+"""cloud-init's NoCloud seed: the disk by which a local machine is told what EC2 tells by user data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from images.machines.tools import run
+
+
+@dataclass(frozen=True)
+class Seed:
+    instance_id: str
+    """cloud-init takes a machine for new when this differs from what its disk remembers."""
+    user_data: str
+    vendor_data: str = ""
+    """What the platform adds; user data has the last word."""
+
+
+def cloud_config(content: Mapping[str, object]) -> str:
+    """JSON is YAML, and keys with newlines need no quoting of our own."""
+    return f"#cloud-config\n{json.dumps(content, sort_keys=True)}\n"
+
+
+def write_seed(seed: Seed, path: Path) -> None:
+    """An ISO 9660 disk labelled CIDATA."""
+    name = f"instance-id: {seed.instance_id}\nlocal-hostname: {seed.instance_id}\n"
+    with TemporaryDirectory(prefix="goldenfleet-seed-") as directory:
+        content = Path(directory)
+        (content / "meta-data").write_text(name)
+        (content / "user-data").write_text(seed.user_data)
+        if seed.vendor_data:
+            (content / "vendor-data").write_text(seed.vendor_data)
+        write_iso(path, "CIDATA", [content])
+    path.chmod(0o600)
+
+
+def write_iso(path: Path, label: str, sources: Iterable[Path]) -> None:
+    """A read-only disk of these directories' content and these files; files above 4 GiB are allowed."""
+    run(
+        "xorriso",
+        "-as",
+        "mkisofs",
+        "-quiet",
+        "-iso-level",
+        "3",
+        "-V",
+        label,
+        "-J",
+        "-r",
+        "-o",
+        path,
+        *sources,
+    )

@@ -1,0 +1,43 @@
+"""Programs of the host that virtual machines need, and what to say when one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+from images.errors import MachineFailed
+
+_SBIN = ("/usr/sbin", "/sbin")
+
+
+def find(program: str) -> str:
+    """Its path. Raises MachineFailed with the line that installs it."""
+    found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
+    if found is None:
+        raise MachineFailed(
+            f"{program} is not installed",
+            f"on Debian: apt-get install --no-install-recommends {' '.join(packages())}",
+        )
+    return found
+
+
+def packages() -> tuple[str, ...]:
+    """Debian packages that baking on this machine takes."""
+    listed = resources.files("images.machines").joinpath("packages.txt").read_text(encoding="utf-8")
+    return tuple(listed.split())
+
+
+def run(*argv: str | Path, timeout_s: float = 600, stdin: bytes = b"") -> bytes:
+    """Standard output of a program of ours. Raises MachineFailed with what it said."""
+    command = [find(str(argv[0])), *map(str, argv[1:])]
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_s, check=False)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise MachineFailed(f"{argv[0]}: {exc}") from exc
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()[-2000:]
+        raise MachineFailed(f"{argv[0]} ended with {done.returncode}: {said}")
+    return done.stdout

@@ -1,0 +1,92 @@
+"""User-mode Linux as processes: the kernel itself, and a QEMU without a machine as its network.
+
+A QEMU process that has no processors still runs slirp, so guests have DHCP, DNS and the Internet without root
+on the host; the two talk l2tpv3 over loopback UDP.
+User-mode Linux is no wall: root in the guest may mount the host's files (hostfs) with the rights of whoever
+runs it. Boot only images that were baked here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from images.machines.hardware import Hardware, Program, Programs
+from images.machines.network import free_udp_ports, slirp
+from images.machines.tools import find
+
+MODULES = Path("/usr/lib/uml/modules")
+_INIT = f"mount -t hostfs none /lib/modules -o {MODULES}; exec /lib/systemd/systemd"
+_MAC = "52:54:00:12:34:56"
+
+
+def programs(hardware: Hardware) -> Programs:
+    """What to run for this machine. Raises MachineFailed when a program is not installed."""
+    scratch = Path(tempfile.mkdtemp(prefix="goldenfleet-uml-"))
+    ports = free_udp_ports(2)
+    session = secrets.randbits(31) | 1
+    return Programs(
+        main=Program(_kernel(hardware, scratch, ports, session), hardware.console, environment()),
+        others=(Program(_network(hardware, ports, session), hardware.directory / "network.log"),),
+        scratch=scratch,
+    )
+
+
+def _kernel(hardware: Hardware, scratch: Path, ports: tuple[int, int], session: int) -> tuple[str, ...]:
+    root = f"{hardware.overlay_path},{hardware.disk}" if hardware.overlay else f"{hardware.disk}"
+    ours, theirs = ports
+    return (
+        find("linux.uml"),
+        f"ubd0={root}",
+        *(f"ubd{number}r={disk}" for number, disk in enumerate(hardware.read_only_disks, 1)),
+        f"mem={hardware.memory_mib}M",
+        "root=/dev/ubda",
+        "ro",
+        "con=null",
+        "con0=null,fd:1",
+        "ssl=null",
+        # A socket's path is at most 107 bytes long, and run directories are deep.
+        f"uml_dir={scratch}",
+        "umid=vm",
+        f"vec0:transport=l2tpv3,udp=1,src=127.0.0.1,dst=127.0.0.1,srcport={theirs},dstport={ours},"
+        f"rx_session={session},tx_session={session},depth=64,mac={_MAC}",
+        "quiet",
+        "init=/bin/sh",
+        "--",
+        "-c",
+        f'"{_INIT}"',
+    )
+
+
+def _network(hardware: Hardware, ports: tuple[int, int], session: int) -> tuple[str, ...]:
+    ours, theirs = ports
+    return (
+        find("qemu-system-x86_64"),
+        *("-M", "none", "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-netdev", slirp(hardware)),
+        "-netdev",
+        f"l2tpv3,id=wire,src=127.0.0.1,dst=127.0.0.1,udp=on,srcport={ours},dstport={theirs},"
+        f"rxsession={session},txsession={session}",
+        *("-netdev", "hubport,id=port1,hubid=0,netdev=user"),
+        *("-netdev", "hubport,id=port2,hubid=0,netdev=wire"),
+    )
+
+
+def proof() -> tuple[tuple[str, ...], bytes]:
+    """A guest that adds two numbers on the host's own files, and what it then says."""
+    scratch = tempfile.gettempdir()
+    left, right = secrets.randbelow(10**6), secrets.randbelow(10**6)
+    argv = (
+        find("linux.uml"),
+        *("mem=64M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"),
+        *("con=null", "con0=null,fd:1", "ssl=null", f"uml_dir={scratch}"),
+        *("init=/bin/sh", "--", "-c", f'"echo sum=$(({left}+{right})).; exec sleep 60"'),
+    )
+    return argv, f"sum={left + right}.".encode()
+
+
+def environment() -> dict[str, str]:
+    """Guest memory is a file under TMPDIR: on a disk it would be written back all the time."""
+    return {"TMPDIR": "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()}
