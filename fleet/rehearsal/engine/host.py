@@ -9,6 +9,7 @@ import logging
 import os
 import runpy
 import sys
+import threading
 import traceback
 
 import pulumi
@@ -16,8 +17,16 @@ import pulumi.runtime
 
 
 def main(
-    monitor: str, engine: str, project: str, stack: str, dry_run: str, folder: str, parallel: str
+    monitor: str,
+    engine: str,
+    project: str,
+    stack: str,
+    dry_run: str,
+    folder: str,
+    parallel: str,
+    lifeline: str,
 ) -> int:
+    threading.Thread(target=_end_with, args=(int(lifeline),), daemon=True).start()
     pulumi.runtime.set_all_config(
         pulumi.runtime.get_config_env(), pulumi.runtime.get_config_secret_keys_env()
     )
@@ -49,6 +58,12 @@ def main(
     finally:
         loop.close()
     return 0
+
+
+def _end_with(lifeline: int) -> None:
+    """The engine holds the other end of this pipe for as long as it lives."""
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def _program() -> None:

@@ -31,9 +31,20 @@ class Ended:
 
 def run_program(project: Project, address: str, *, dry_run: bool) -> Ended:
     """Run to the end, and never leave it running. `address` is of both services, as host:port."""
+    lifeline, held = os.pipe()
+    try:
+        process = _start(project, address, lifeline, dry_run=dry_run)
+        os.close(lifeline)
+        return _ended(process)
+    finally:
+        os.close(held)
+
+
+def _start(project: Project, address: str, lifeline: int, *, dry_run: bool) -> subprocess.Popen[str]:
+    """The program ends when the other end of `lifeline` closes: the SDK hangs once its engine was killed."""
     words = [sys.executable, "-P", str(_HOST), address, address, project.name, project.stack]
-    words += [str(dry_run).lower(), str(project.folder), str(_PARALLEL)]
-    process = subprocess.Popen(
+    words += [str(dry_run).lower(), str(project.folder), str(_PARALLEL), str(lifeline)]
+    return subprocess.Popen(
         words,
         cwd=project.program,
         env=_environment(project.config),
@@ -42,7 +53,11 @@ def run_program(project: Project, address: str, *, dry_run: bool) -> Ended:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=(lifeline,),
     )
+
+
+def _ended(process: subprocess.Popen[str]) -> Ended:
     assert process.stdout is not None
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     reader = Thread(target=_keep, args=(process.stdout, tail), daemon=True)

@@ -171,22 +171,28 @@ def test_an_up_and_a_destroy_killed_after_every_change_lose_and_double_nothing(p
     assert account(projects) == dict.fromkeys(account(projects), 0)
 
 
-def test_an_interrupted_run_ends_its_program(projects) -> None:
-    """Ctrl-C leaves no process of ours behind, and the state can be used again."""
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_a_program_ends_with_its_run(ending, projects) -> None:
+    """Neither Ctrl-C nor a kill leaves a process behind, and the state can be used again."""
     pipe = projects.folder / "alive"
     os.mkfifo(pipe)
-    projects.engine(f"import threading; alive = open({str(pipe)!r}, 'w'); print('x', file=alive, flush=True)")
-    with (projects.folder / "__main__.py").open("a") as program:
-        program.write("\nthreading.Event().wait()\n")
+    projects.engine(
+        f"""
+        import threading
+        alive = open({str(pipe)!r}, "w")
+        print("x", file=alive, flush=True)
+        threading.Event().wait()
+        """
+    )
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     process = start(projects, projects.url, "up")
     assert next_bytes(reader) == b"x\n"
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, ending)
     assert next_bytes(reader) == b""  # the program held the other end to its own end
     os.close(reader)
     process.join(DEADLINE_SECONDS)
-    assert process.exitcode == 1
+    assert process.exitcode not in (0, None)
     projects.engine("").up()
 
 
