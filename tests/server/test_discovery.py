@@ -42,7 +42,7 @@ def target_group(aws: Any) -> str:
 
 def launch(count: int) -> list[str]:
     ec2 = boto3.client("ec2", REGION)
-    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    image = ec2.register_image(Name="node", RootDeviceName="/dev/sda1")["ImageId"]
     answer = ec2.run_instances(ImageId=image, MinCount=count, MaxCount=count)
     return [instance["InstanceId"] for instance in answer["Instances"]]
 
