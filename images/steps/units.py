@@ -71,7 +71,7 @@ def server_arguments(recipe: Recipe) -> list[str]:
 
 
 def engine_arguments(recipe: Recipe, strategy: Strategy | None) -> list[str]:
-    """Of `docker run`, to the end. The engine listens on loopback: only our server is reached from outside."""
+    """Of `docker run`, to the end. The engine listens on loopback: only our server is reached."""
     engine, weights = recipe.engine, recipe.weights
     if engine is None or engine.container is None or weights is None:
         return []
