@@ -207,10 +207,13 @@ def _told_plainly(code: int) -> Iterator[None]:
 def _one_ctrl_c() -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) stops everything in order; further ones change nothing about that."""
 
+    stopping = threading.Event()
+
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        # Not SIG_IGN from now on: Python complains of a signal that came just before it.
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

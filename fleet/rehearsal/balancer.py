@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -69,7 +69,6 @@ class Balancer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=_NAME, daemon=True)
         self.ports = [port + i for i in range(len(listeners))]
-        self.failure: RehearsalError | None = None
 
     @property
     def url(self) -> str:
@@ -106,7 +105,7 @@ class Balancer:
     def _live(self) -> bool:
         try:
             return self._admin("/ready").strip() == "LIVE"
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):
             return False
 
     def _last_words(self) -> str:
@@ -120,8 +119,11 @@ class Balancer:
         return text
 
     def requests(self) -> dict[str, int]:
-        """Target group -> requests sent to it so far."""
-        counters = json.loads(self._admin("/stats?format=json&filter=upstream_rq_total$"))["stats"]
+        """Target group -> requests sent to it so far; nothing when Envoy does not answer."""
+        try:
+            counters = json.loads(self._admin("/stats?format=json&filter=upstream_rq_total$"))["stats"]
+        except (OSError, http.client.HTTPException):
+            return {}
         values = {counter["name"]: counter["value"] for counter in counters if "name" in counter}
         return {
             listener.target_group: values.get(f"cluster.{cluster_name(index)}.upstream_rq_total", 0)
@@ -146,9 +148,6 @@ class Balancer:
     def _follow(self) -> None:
         while not self._stop.wait(_REFRESH_SECONDS):
             self.refresh()
-            if self._processes.ended(_NAME) is not None:
-                self.failure = ProcessFailedError("the balancer (Envoy) ended", self._last_words())
-                return
 
     def close(self) -> None:
         self._stop.set()

@@ -59,16 +59,19 @@ class Play:
         if step.kind == "scale-in":
             return [self._scale_in(step, before)]
         victim = self._victim(step)
-        if step.kind == "kill":
-            self._progress.say(f"killing {_name(victim)} with no notice")
-            self._cloud.kill(victim.instance_id)
-        else:
-            self._notice(victim)
-        return [_interruption(step.kind, victim)]
+        return [self._kill(victim) if step.kind == "kill" else self._notice(victim)]
 
-    def _notice(self, victim: InstanceView) -> None:
+    def _kill(self, victim: InstanceView) -> Interruption:
+        self._progress.say(f"killing {_name(victim)} with no notice")
+        begun = _interruption("kill", victim)
+        self._cloud.kill(victim.instance_id)
+        return begun
+
+    def _notice(self, victim: InstanceView) -> Interruption:
         self._progress.say(f"spot notice for {_name(victim)}")
+        begun = _interruption("spot", victim)
         self._cloud.interrupt(victim.instance_id)
+        return begun
 
     def _storm(self) -> list[Interruption]:
         victims = interruptions.choose_storm(self._living())
@@ -78,8 +81,7 @@ class Play:
             sorted(self._random.uniform(0, _STORM_SECONDS) for _ in victims), victims, strict=True
         ):
             self._watch.pause(began + moment - time.monotonic())
-            self._notice(victim)
-            found.append(_interruption("spot", victim))
+            found.append(self._notice(victim))
         return found
 
     def _scale_in(self, step: Step, before: Collection[str]) -> Interruption:

@@ -69,7 +69,9 @@ class Watch:
             self._stop.wait(_LOOK_SECONDS)
 
     def check(self) -> None:
-        """Raises ProcessFailedError when a vital process has ended."""
+        """Raises ProcessFailedError when a vital process has ended, or this watch's own thread."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._stop.is_set():
+            raise ProcessFailedError("the watch over the fleet ended", "Its error is above.")
         for name in self._vital:
             ended = self._processes.ended(name)
             if ended is not None:

@@ -241,8 +241,12 @@ async def test_cut_is_passed_on(
 
 
 async def test_counts(balancer: Balancer, session: aiohttp.ClientSession) -> None:
-    """Envoy's counters tell how many requests went to each target group."""
+    """Envoy's counters tell how many requests went to each target group; when it is gone, nothing does."""
     await answered(session, balancer.url, 3)
     async with asyncio.timeout(20):  # workers add their counters up every few milliseconds
         while await asyncio.to_thread(balancer.requests) != {"arn:group": 3}:
+            pass
+    await asyncio.to_thread(balancer.close)
+    async with asyncio.timeout(20):
+        while await asyncio.to_thread(balancer.requests):
             pass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.rehearsal.cloud import InstanceView
 from fleet.rehearsal.errors import NotInTimeError, ProcessFailedError
 from fleet.rehearsal.processes import Processes
 from fleet.rehearsal.watch import Watch
@@ -57,3 +58,14 @@ def test_background(processes: Processes) -> None:
         assert measured.wait(20)
     assert watch.memory_peak_mib > 1
     assert watch.lives == ()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_watch_breaks(processes: Processes) -> None:
+    """A watch that broke is noticed by whoever waits, and not taken for a fleet in which nothing happens."""
+
+    def broken() -> list[InstanceView]:
+        raise OSError("no view")
+
+    with Watch(broken, processes) as watch, pytest.raises(ProcessFailedError, match="the watch"):
+        watch.wait_until(lambda: False, 20, "nothing")
