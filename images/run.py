@@ -25,7 +25,11 @@ IMAGE_TAG = "goldenfleet:image"
 STACK_TAG = "goldenfleet:stack"
 PART_TAG = "goldenfleet:part"
 DEADLINE_TAG = "goldenfleet:deadline"
+PUBLISHED_TAG = "goldenfleet:published"
 RECIPE_TAG = "goldenfleet:recipe-digest"
+
+KEY, HOST_KEY = "key", "host-key"
+"""Files of the run directory: what we log in with, and what the machine proves itself by."""
 
 DEFAULT_STATE = Path("~/.local/state/goldenfleet")
 LASTS_S = 12 * 3600.0
@@ -101,6 +105,12 @@ def open_run(runs: Path, run_id: str, clock: Clock) -> Run:
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as exc:
         raise RunError(f"{path} cannot be read: {exc}", f"sweep it: images sweep --run {run_id}") from exc
     return Run(run_id, recipe, stack, directory, _ledger(directory, clock), clock, deadline)
+
+
+def forget_keys(run: Run) -> None:
+    """Remove the private keys of a run that has no machine any more."""
+    for name in (KEY, HOST_KEY):
+        (run.directory / name).unlink(missing_ok=True)
 
 
 def run_ids(runs: Path) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from images.builders.ec2_tunnel import Tunnel, shell_command
 from images.clock import Clock
 from images.errors import BuilderError
 from images.remote import Login, Remote
-from images.run import Run
+from images.run import HOST_KEY, KEY, Run, forget_keys
 from images.steps import Command, Materials
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ Connect = Callable[[Login, float, Clock], Remote]
 
 _LOGIN_LIMIT_S = 900.0
 _SSH = 22
-_KEY, _HOST_KEY = "key", "host-key"
 
 
 class Ec2Builder:
@@ -92,8 +91,7 @@ class Ec2Builder:
         self._tunnels.clear()
         regions = (self._settings.region, *(copy.region for copy in self._settings.copies))
         discard([self._aws.at(region) for region in regions], run, keep_image=keep_image)
-        for name in (_KEY, _HOST_KEY):
-            (run.directory / name).unlink(missing_ok=True)
+        forget_keys(run)
 
     def left(self, run: Run) -> tuple[str, ...]:
         return tuple(str(resource) for resource in run.ledger.standing)
@@ -101,8 +99,8 @@ class Ec2Builder:
     def _request(self, run: Run, part: str, image_id: str, root_device: str) -> Request:
         settings = self._settings
         cidr = own_cidr(settings.address_url, settings.our_address) if settings.reach == "address" else None
-        host_key = local_key(run, _HOST_KEY)
-        key_name = key_pair(self._aws, run, local_key(run, _KEY))
+        host_key = local_key(run, HOST_KEY)
+        key_name = key_pair(self._aws, run, local_key(run, KEY))
         where = place(self._aws, settings.subnets)
         return Request(
             part=part,
@@ -134,8 +132,8 @@ class Ec2Builder:
             host=instance["InstanceId"] if over_ssm else self._address(instance),
             port=_SSH,
             user=user,
-            private_key=local_key(run, _KEY).private,
-            host_key=local_key(run, _HOST_KEY).public,
+            private_key=local_key(run, KEY).private,
+            host_key=local_key(run, HOST_KEY).public,
             proxy_command=shell_command(self._aws.region, instance["InstanceId"]) if over_ssm else None,
         )
         return self._connect(login, run.clock.now() + _LOGIN_LIMIT_S, run.clock)

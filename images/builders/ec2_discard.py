@@ -43,10 +43,10 @@ def _remove_shown(regions: Sequence[Aws], run: Run, keep_image: bool) -> list[Fa
     failures: list[Failure] = []
     for aws in regions:
         shown = [found for found in inventory(aws, run.id) if not (keep_image and found.kind in _KEPT)]
-        failures += remove(aws, shown, run.clock, lambda found: _note(run.ledger, found))
+        failures += remove(aws, shown, run.clock, lambda found: note_gone(run.ledger, found))
     return failures
 
 
-def _note(ledger: Ledger, found: Found) -> None:
+def note_gone(ledger: Ledger, found: Found) -> None:
     if ledger.find(found.kind, found.part) is not None:
         ledger.gone(found.kind, found.part)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from images.aws import Aws, tags_of, translated
 from images.builders.ec2_image import snapshots_of
-from images.run import DEADLINE_TAG, IMAGE_TAG, PART_TAG, RUN_TAG, STACK_TAG
+from images.run import DEADLINE_TAG, IMAGE_TAG, PART_TAG, PUBLISHED_TAG, RUN_TAG, STACK_TAG
 
 Kind = Literal["spot-request", "instance", "image", "snapshot", "volume", "key-pair", "security-group"]
 
@@ -39,6 +39,8 @@ class Found:
     """When its run is dead for sure, in seconds since the epoch."""
     created: float | None = None
     last_launched: float | None = None
+    published: bool = False
+    """A channel pointed at it once."""
     snapshots: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -114,6 +116,7 @@ def _found(region: str, kind: Kind, described: Mapping[str, Any]) -> Found:
         deadline=float(deadline) if deadline.isdigit() else None,
         created=next((_seconds(described[key]) for key in _CREATED if key in described), None),
         last_launched=_seconds(described["LastLaunchedTime"]) if "LastLaunchedTime" in described else None,
+        published=PUBLISHED_TAG in tags,
         snapshots=snapshots_of(described),
     )
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from images.aws import Aws, translated
 from images.errors import BuilderError
+from images.materials import sign
 from images.recipe import Recipe
 from images.run import Run
 from images.steps import Materials
@@ -15,13 +16,9 @@ _SIGNED_FOR_S = 6 * 3600
 """Weights may be fetched long after the bake has begun."""
 
 
-def materials(aws: Aws, run: Run, hub_token: bytes | None = None) -> Materials:
-    return Materials(
-        run_id=run.id,
-        registry_passwords=_passwords(aws, run.recipe),
-        weight_urls=_signed(aws, run.recipe),
-        hub_token=hub_token,
-    )
+def materials(aws: Aws, run: Run) -> Materials:
+    own = Materials(run_id=run.id, registry_passwords=_passwords(aws, run.recipe))
+    return sign(own, run.recipe, lambda url: _url(aws, url))
 
 
 def _passwords(aws: Aws, recipe: Recipe) -> dict[str, bytes]:
@@ -40,15 +37,6 @@ def _password(aws: Aws, host: str) -> bytes:
     if user != b"AWS":
         raise BuilderError(f"ECR gives a password of another user for {host}")
     return password
-
-
-def _signed(aws: Aws, recipe: Recipe) -> dict[str, bytes]:
-    files = recipe.weights.files if recipe.weights else ()
-    return {
-        file.name: _url(aws, file.url).encode()
-        for file in files
-        if file.url is not None and file.url.startswith("s3://")
-    }
 
 
 def _url(aws: Aws, url: str) -> str:
