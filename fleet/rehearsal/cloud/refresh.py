@@ -136,7 +136,18 @@ def _first(*values: Any) -> int:
 def _configure(world: World, moto: FakeAutoScalingGroup, wanted: Mapping[str, Any]) -> None:
     before = dict(vars(moto))
     template, policy = wanted.get("LaunchTemplate") or {}, wanted.get("MixedInstancesPolicy")
-    moto.update([], moto.desired_capacity, None, None, "", template, "", None, None, None, policy)  # type: ignore[arg-type]
+    moto.update(
+        availability_zones=[],
+        desired_capacity=moto.desired_capacity,
+        max_size=None,
+        min_size=None,
+        launch_config_name="",
+        launch_template=template,
+        vpc_zone_identifier="",
+        health_check_period=moto.health_check_grace_period or 0,
+        health_check_type=moto.health_check_type,
+        mixed_instances_policy=policy,
+    )
     try:
         require_launchable(world, moto)
     except AutoscalingClientError:

@@ -274,6 +274,26 @@ def test_instance_refreshes_replace_members(plain: Plain, emulate: Emulate) -> N
         assert (refresh["Status"], refresh["PercentageComplete"]) == ("Successful", 100)
 
 
+def test_a_refresh_takes_the_group_to_the_configuration_it_names(aws: Emulated) -> None:
+    """A refresh with a DesiredConfiguration and rollback ends with every member on that version."""
+    up(aws, DesiredCapacity=2, MixedInstancesPolicy=aws.mixed())
+    aws.ec2.create_launch_template_version(
+        LaunchTemplateId=aws.template,
+        LaunchTemplateData={"ImageId": aws.image, "InstanceType": "g5.xlarge"},
+    )
+    policy = aws.mixed()
+    policy["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] = "2"
+    aws.asg.start_instance_refresh(
+        AutoScalingGroupName="group",
+        DesiredConfiguration={"MixedInstancesPolicy": policy},
+        Preferences={"AutoRollback": True, "InstanceWarmup": 0},
+    )
+    aws.tick(0.5, times=40)
+    versions = [one["LaunchTemplate"]["Version"] for one in aws.group()["Instances"]]
+    assert versions == ["2", "2"]
+    assert aws.group()["HealthCheckType"] == "EC2"
+
+
 def test_refreshes_are_refused_and_cancelled_as_on_aws(aws: Emulated) -> None:
     """One refresh at a time; rollback needs a pinned desired configuration; cancel stops it."""
     up(aws)
