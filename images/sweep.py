@@ -17,11 +17,9 @@ from images.channels import ManifestParts, delete_parameters, manifests
 from images.clock import Clock
 from images.errors import RunError
 from images.references import references
-from images.run import forget_keys, is_held, open_run, run_ids
+from images.run import PARKED, forget_keys, is_held, open_run, run_ids
 
 MAX_AGE_S = 30 * 86_400.0
-PARKED = "parked"
-"""How a run ended that waits to be resumed."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from images.remote import Remote
 from images.run import Run
@@ -18,8 +18,6 @@ class Image:
     id: str
     """`ami-...`, or the path of a disk image."""
     name: str
-    base: str
-    """What the builder started from: an AMI's id, or a suite of a distribution."""
     digest: str = ""
     """sha256 of a disk image; AMIs have none."""
     region: str = ""
@@ -38,8 +36,8 @@ class Booted:
     address: str
     ports: Mapping[int, int]
     """Port on the node -> port at `address` where it is reached."""
-    asked_at: float
-    """When the launch was asked for, in seconds since the epoch."""
+    asked_at: float | None
+    """When the launch was asked for, in seconds since the epoch; None for a machine found running."""
     remote: Remote | None = None
     """A shell on it, where the builder can have one."""
 
@@ -48,9 +46,7 @@ class Builder(Protocol):
     """Every method may be called again for a run that it was called for before: it finds what is there."""
 
     @property
-    def name(self) -> str:
-        """`ec2` or `local`."""
-        ...
+    def name(self) -> Literal["ec2", "local"]: ...
 
     def start(self, run: Run) -> Remote:
         """A bare machine that answers, or the one that this run has already."""
@@ -58,6 +54,10 @@ class Builder(Protocol):
 
     def materials(self, run: Run) -> Materials:
         """What the steps need that depends on where they run."""
+        ...
+
+    def base(self, run: Run) -> str:
+        """What the machine started from: an AMI's id, or a suite of a distribution."""
         ...
 
     def closing(self) -> tuple[Command, ...]:

@@ -35,7 +35,7 @@ _SSH = 22
 
 
 class Ec2Builder:
-    name = "ec2"
+    name: Literal["ec2"] = "ec2"
 
     def __init__(self, aws: Aws, settings: Ec2Settings, connect: Connect) -> None:
         self._aws = aws
@@ -55,6 +55,9 @@ class Ec2Builder:
     def materials(self, run: Run) -> Materials:
         return materials(self._aws, run)
 
+    def base(self, run: Run) -> str:
+        return base_image(self._aws, run).id
+
     def closing(self) -> tuple[Command, ...]:
         # The machine's own deadline must not fall into the stop: powering off would terminate it.
         return (Command("shutdown -c", sudo=True, timeout_s=30),)
@@ -64,7 +67,7 @@ class Ec2Builder:
 
     def boot(self, run: Run, image: Image) -> Booted:
         """A node of the types that the fleet will launch, on demand first: it lives for minutes."""
-        asked_at = run.clock.now()
+        asked_at = None if run.ledger.find("instance", "node") else run.clock.now()
         base = base_image(self._aws, run)
         request = replace(self._request(run, "node", image.id, base.root_device), stoppable=False)
         instance = self._launched(run, request, run.recipe.launch_instance_types, ("on-demand", "spot"))
@@ -141,10 +144,10 @@ class Ec2Builder:
     def _reached(self, instance: InstanceTypeDef) -> Booted:
         port = self._settings.node_port
         if self._settings.reach == "address":
-            return Booted(self._address(instance), {port: port}, asked_at=0)
+            return Booted(self._address(instance), {port: port}, asked_at=None)
         tunnel = Tunnel(self._aws.region, instance["InstanceId"], port)
         self._tunnels.append(tunnel)
-        return Booted("127.0.0.1", {port: tunnel.local_port}, asked_at=0)
+        return Booted("127.0.0.1", {port: tunnel.local_port}, asked_at=None)
 
     def _address(self, instance: InstanceTypeDef) -> str:
         kind: Literal["PublicIpAddress", "PrivateIpAddress"] = (

@@ -35,7 +35,6 @@ def make_image(aws: Aws, run: Run, wait_limit_s: float) -> Image:
     return Image(
         id=image_id,
         name=image_name(run),
-        base=_base(run),
         region=aws.region,
         snapshots=snapshots_of(image),
         initialization_mib_s=run.recipe.disk.initialization_mib_s,
@@ -127,11 +126,6 @@ def _require_tokens(aws: Aws, image: ImageTypeDef) -> None:
         return
     with translated(f"requiring metadata tokens of {image['ImageId']}"):
         aws.ec2.modify_image_attribute(ImageId=image["ImageId"], ImdsSupport={"Value": "v2.0"})
-
-
-def _base(run: Run) -> str:
-    entry = run.ledger.stage_done("base")
-    return str(entry.details["image_id"]) if entry else ""
 
 
 def _failure_hint(reason: str) -> str:
