@@ -5,6 +5,7 @@ The clean step removes it; the verify step, and the check of the booted image's 
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +107,13 @@ def contains(disk: Path, canary: bytes) -> bool:
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
-    return sorted(root.glob(pattern.removeprefix("/")))
+    relative = pattern.removeprefix("/")
+    # glob() looks through links that lead nowhere as if they were not there.
+    found = root.glob(relative) if "*" in relative else [root / relative]
+    inside = root.resolve()
+    return sorted(
+        path for path in found if os.path.lexists(path) and path.parent.resolve().is_relative_to(inside)
+    )
 
 
 def _has_content(path: Path) -> bool:

@@ -16,7 +16,7 @@ from images.recipe import Recipe, digest
 from images.steps.command import Facts, Strategy
 from images.steps.inventory import Inventory
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class _Part(BaseModel):

@@ -30,11 +30,13 @@ def sbom(recipe: Recipe, facts: Facts, inventory: Inventory, *, run_id: str, mad
     image = Component(
         name=recipe.name, type=ComponentType.OPERATING_SYSTEM, version=run_id, bom_ref=recipe.name
     )
+    parts = sorted(_components(recipe, facts, inventory))
     bom = Bom(
-        components=sorted(_components(recipe, facts, inventory)),
+        components=parts,
         metadata=BomMetaData(component=image, timestamp=made_at),
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"goldenfleet:{run_id}"),
     )
+    bom.register_dependency(image, parts)
     text = JsonV1Dot6(bom).output_as_string(indent=2)
     return f"{text}\n".encode()
 
