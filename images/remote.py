@@ -5,6 +5,7 @@ Exceptions of Fabric, Invoke and Paramiko become `images.errors.RemoteError`s he
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import shlex
@@ -158,7 +159,7 @@ class SshRemote:
         return Output(result.stdout, result.stderr, result.return_code)
 
 
-class _Pinned(paramiko.MissingHostKeyPolicy):
+class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """For a machine that shows no key of the pinned type at all."""
 
     def missing_host_key(self, _client: Any, hostname: str, _key: Any) -> None:
@@ -207,7 +208,7 @@ class PinnedConnection(fabric.Connection):  # type: ignore[misc]
         kind, encoded = login.host_key.split()[:2]
         name = login.host if login.port == 22 else f"[{login.host}]:{login.port}"
         self.client.set_missing_host_key_policy(_Pinned())
-        key = paramiko.PKey.from_type_string(kind, paramiko.common.b(encoded))
+        key = paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
         self.client.get_host_keys().add(name, kind, key)
 
 

@@ -1,1 +1,1 @@
-"""Virtual machines on this host: QEMU with KVM, User-mode Linux, or QEMU alone, whichever runs guests best."""
+"""Virtual machines on this host: by KVM, User-mode Linux or emulation, whichever really runs guests."""

@@ -1,4 +1,4 @@
-"""Raw disks that are one ext4 file system: read, repaired and shrunk without being mounted, so without root."""
+"""Raw disks that are one ext4 file system: read, repaired and shrunk without a mount, so without root."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,9 +89,15 @@ def allocated_mib(disk: Path) -> int:
     return disk.stat().st_blocks * 512 // 1024**2
 
 
-def replace(source: Path, target: Path) -> None:
-    """Move a finished file into its place, at once where both are on one disk."""
-    shutil.move(source, target)
+def move(source: Path, target: Path) -> None:
+    """At once where both are on one file system; else its holes are kept."""
+    try:
+        source.rename(target)
+    except OSError:
+        part = target.with_suffix(".part")
+        copy_sparse(source, part)
+        part.rename(target)
+        source.unlink()
 
 
 def _check(disk: Path, *options: str) -> None:

@@ -50,9 +50,16 @@ class Hardware:
         return self.directory / "overlay"
 
 
+WIRE = "@WIRE@"
+
+
 @dataclass(frozen=True)
 class Program:
-    """One process of a machine. Its output is appended to `log`."""
+    """One process of a machine. Its output is appended to `log`.
+
+    WIRE in its arguments stands for a file descriptor: one end of a datagram socket pair, whose other end the
+    machine's other program has.
+    """
 
     argv: tuple[str, ...]
     log: Path

@@ -12,6 +12,7 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+WIRE = "@WIRE@"
 OWNER_LEFT = 143
 LOST_HELPER = 70
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,14 +35,15 @@ def _die_with_keeper() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(program: dict[str, Any]) -> subprocess.Popen[bytes]:
+def start(program: dict[str, Any], wire: socket.socket) -> subprocess.Popen[bytes]:
     with Path(program["log"]).open("ab") as log:
         return subprocess.Popen(
-            program["argv"],
+            [part.replace(WIRE, str(wire.fileno())) for part in program["argv"]],
             env=program["environment"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            pass_fds=[wire.fileno()],
             start_new_session=True,
             preexec_fn=_die_with_keeper,
         )
@@ -106,8 +109,12 @@ def main() -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     order = _first_line()
     children: list[subprocess.Popen[bytes]] = []
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        children.extend(start(program) for program in order["programs"])
+        with ends[0], ends[1]:
+            children.extend(
+                start(program, wire) for program, wire in zip(order["programs"], ends, strict=False)
+            )
         return watch(children)
     finally:
         end(children)

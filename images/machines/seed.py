@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,24 +34,13 @@ def write_seed(seed: Seed, path: Path) -> None:
         (content / "user-data").write_text(seed.user_data)
         if seed.vendor_data:
             (content / "vendor-data").write_text(seed.vendor_data)
-        write_iso(path, "CIDATA", [content])
+        write_iso(path, "CIDATA", {found.name: found for found in content.iterdir()})
     path.chmod(0o600)
 
 
-def write_iso(path: Path, label: str, sources: Iterable[Path]) -> None:
-    """A read-only disk of these directories' content and these files; files above 4 GiB are allowed."""
-    run(
-        "xorriso",
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-iso-level",
-        "3",
-        "-V",
-        label,
-        "-J",
-        "-r",
-        "-o",
-        path,
-        *sources,
-    )
+def write_iso(path: Path, label: str, files: Mapping[str, Path]) -> None:
+    """A read-only disk with these files under these names; they may be larger than 4 GiB."""
+    path.unlink(missing_ok=True)
+    grafts = [f"/{name}={source}" for name, source in files.items()]
+    options = ("-quiet", "-iso-level", "3", "-V", label, "-r", "-graft-points", "-o")
+    run("xorriso", "-as", "mkisofs", *options, path, *grafts)

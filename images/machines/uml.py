@@ -1,7 +1,8 @@
 """User-mode Linux as processes: the kernel itself, and a QEMU without a machine as its network.
 
 A QEMU process that has no processors still runs slirp, so guests have DHCP, DNS and the Internet without root
-on the host; the two talk l2tpv3 over loopback UDP.
+on the host. Frames pass over a socket pair, which outlasts a reboot: the kernel starts itself anew in the
+same process and finds it open, where a socket of its own would still hold its port.
 User-mode Linux is no wall: root in the guest may mount the host's files (hostfs) with the rights of whoever
 runs it. Boot only images that were baked here.
 """
@@ -13,30 +14,28 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from images.machines.hardware import Hardware, Program, Programs
-from images.machines.network import free_udp_ports, slirp
+from images.machines.hardware import WIRE, Hardware, Program, Programs
+from images.machines.network import slirp
 from images.machines.tools import find
 
 MODULES = Path("/usr/lib/uml/modules")
 _INIT = f"mount -t hostfs none /lib/modules -o {MODULES}; exec /lib/systemd/systemd"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  only where the kernel unlinks its file at once
 _MAC = "52:54:00:12:34:56"
 
 
 def programs(hardware: Hardware) -> Programs:
     """What to run for this machine. Raises MachineFailed when a program is not installed."""
     scratch = Path(tempfile.mkdtemp(prefix="goldenfleet-uml-"))
-    ports = free_udp_ports(2)
-    session = secrets.randbits(31) | 1
     return Programs(
-        main=Program(_kernel(hardware, scratch, ports, session), hardware.console, environment()),
-        others=(Program(_network(hardware, ports, session), hardware.directory / "network.log"),),
+        main=Program(_kernel(hardware, scratch), hardware.console, environment()),
+        others=(Program(_network(hardware), hardware.directory / "network.log"),),
         scratch=scratch,
     )
 
 
-def _kernel(hardware: Hardware, scratch: Path, ports: tuple[int, int], session: int) -> tuple[str, ...]:
+def _kernel(hardware: Hardware, scratch: Path) -> tuple[str, ...]:
     root = f"{hardware.overlay_path},{hardware.disk}" if hardware.overlay else f"{hardware.disk}"
-    ours, theirs = ports
     return (
         find("linux.uml"),
         f"ubd0={root}",
@@ -50,9 +49,10 @@ def _kernel(hardware: Hardware, scratch: Path, ports: tuple[int, int], session: 
         # A socket's path is at most 107 bytes long, and run directories are deep.
         f"uml_dir={scratch}",
         "umid=vm",
-        f"vec0:transport=l2tpv3,udp=1,src=127.0.0.1,dst=127.0.0.1,srcport={theirs},dstport={ours},"
-        f"rx_session={session},tx_session={session},depth=64,mac={_MAC}",
+        f"vec0:transport=fd,fd={WIRE},depth=64,mac={_MAC}",
         "quiet",
+        # udev would look at each of 512 terminals that nobody uses.
+        "pty.legacy_count=0",
         "init=/bin/sh",
         "--",
         "-c",
@@ -60,15 +60,12 @@ def _kernel(hardware: Hardware, scratch: Path, ports: tuple[int, int], session: 
     )
 
 
-def _network(hardware: Hardware, ports: tuple[int, int], session: int) -> tuple[str, ...]:
-    ours, theirs = ports
+def _network(hardware: Hardware) -> tuple[str, ...]:
     return (
         find("qemu-system-x86_64"),
         *("-M", "none", "-nodefaults", "-no-user-config", "-display", "none"),
         *("-netdev", slirp(hardware)),
-        "-netdev",
-        f"l2tpv3,id=wire,src=127.0.0.1,dst=127.0.0.1,udp=on,srcport={ours},dstport={theirs},"
-        f"rxsession={session},txsession={session}",
+        *("-netdev", f"dgram,id=wire,local.type=fd,local.str={WIRE}"),
         *("-netdev", "hubport,id=port1,hubid=0,netdev=user"),
         *("-netdev", "hubport,id=port2,hubid=0,netdev=wire"),
     )
@@ -89,4 +86,4 @@ def proof() -> tuple[tuple[str, ...], bytes]:
 
 def environment() -> dict[str, str]:
     """Guest memory is a file under TMPDIR: on a disk it would be written back all the time."""
-    return {"TMPDIR": "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()}
+    return {"TMPDIR": _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else tempfile.gettempdir()}

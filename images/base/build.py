@@ -1,0 +1,91 @@
+"""Make a base disk with mmdebstrap, once for each recipe of it; without root where users have namespaces."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from images.machines.tools import run
+
+_PARTS = ("packages.txt", "initramfs.sh", "customize.sh", "disk.sh")
+_LEAN = ("man/*", "locale/*", "doc/*", "info/*")
+_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class BaseDisk:
+    disk: Path
+    """Raw, sparse, one ext4 file system; never written to."""
+    packages: Path
+    """`name version` lines of what is installed."""
+    digest: str
+    """sha256 of all that it was made from, save the packages' own versions."""
+
+
+def base_disk(suite: str, size_gib: int, cache: Path) -> BaseDisk:
+    """From the cache, or made now, which takes one to two minutes. Raises MachineFailed."""
+    digest = _digest(suite, size_gib)
+    found = cache / "bases" / f"{suite}-{digest[:16]}"
+    with _one_at_a_time(cache / "bases"):
+        if not found.is_dir():
+            _make(suite, size_gib, found)
+    return BaseDisk(found / "disk.raw", found / "packages.txt", digest)
+
+
+def _make(suite: str, size_gib: int, target: Path) -> None:
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    # Without root the hooks run as another user id than ours.
+    part.chmod(0o1777)
+    run(*_command(suite, size_gib, part), timeout_s=_LIMIT_S)
+    part.chmod(0o755)
+    part.rename(target)
+
+
+def _command(suite: str, size_gib: int, out: Path) -> tuple[str, ...]:
+    scripts = resources.files("images.base")
+    disk_arguments = f"{out}/disk.raw {size_gib}G {out}/packages.txt"
+    lean = [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEAN]
+    return (
+        "mmdebstrap",
+        "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+        "--variant=apt",
+        "--format=null",
+        '--aptopt=Apt::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        *lean,
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        f"--include={','.join(_packages())}",
+        f'--essential-hook=sh {scripts}/initramfs.sh "$1"',
+        f'--customize-hook=sh {scripts}/customize.sh "$1"',
+        f'--customize-hook=sh {scripts}/disk.sh "$1" {disk_arguments}',
+        suite,
+        "/dev/null",
+    )
+
+
+def _packages() -> list[str]:
+    return resources.files("images.base").joinpath("packages.txt").read_text(encoding="utf-8").split()
+
+
+def _digest(suite: str, size_gib: int) -> str:
+    content = hashlib.sha256(f"{suite} {size_gib}\n".encode())
+    for name in _PARTS:
+        content.update(resources.files("images.base").joinpath(name).read_bytes())
+    return content.hexdigest()
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
