@@ -82,12 +82,7 @@ def build(out: Path) -> str:
         _base(tree, Path(folder) / "debs")
         _code(tree)
         _compile(tree)
-        layer = Path(folder) / "layer.tar"
-        _pack(tree, layer)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(out.name + ".part")
-        _archive(layer, part)
-        part.replace(out)
+        pack(tree, out)
     return sha256_of(out)
 
 
@@ -132,15 +127,15 @@ def _code(tree: Path) -> None:
 
 def _installed() -> Iterator[tuple[Path, str]]:
     """Files of every distribution that the server needs, with their paths in site-packages."""
-    for found in _needed("goldenfleet[server]"):
+    for found in needed("goldenfleet[server]"):
         for file in found.files or ():
             relative = file.as_posix()
             source = Path(str(found.locate_file(file)))
-            if _useful(relative) and source.is_file():
+            if useful(relative) and source.is_file():
                 yield source, relative
 
 
-def _needed(requirement: str) -> list[Distribution]:
+def needed(requirement: str) -> list[Distribution]:
     """What the requirement needs, itself left out, as it is installed here."""
     found: dict[str, Distribution] = {}
     pending = [Requirement(requirement)]
@@ -170,7 +165,7 @@ def _distribution(name: str) -> Distribution:
         raise BuilderError(f"{name} is not installed here", "install goldenfleet[server] first") from exc
 
 
-def _useful(relative: str) -> bool:
+def useful(relative: str) -> bool:
     parts = Path(relative).parts
     if relative.startswith("../") or "__pycache__" in parts or "tests" in parts:
         return False
@@ -188,10 +183,17 @@ def _compile(tree: Path) -> None:
         )
 
 
-def _pack(tree: Path, layer: Path) -> None:
-    with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
-        for path in sorted(tree.rglob("*")):
-            tar.add(path, str(path.relative_to(tree)), recursive=False, filter=_anonymous)
+def pack(tree: Path, out: Path) -> None:
+    """The archive of a container whose only layer is `tree`: the same for the same files."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    with tempfile.TemporaryDirectory(prefix="goldenfleet-layer-") as folder:
+        layer = Path(folder) / "layer.tar"
+        with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
+            for path in sorted(tree.rglob("*")):
+                tar.add(path, str(path.relative_to(tree)), recursive=False, filter=_anonymous)
+        _archive(layer, part)
+    part.replace(out)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -116,7 +116,7 @@ def server() -> Iterator[_Server]:
 
 def says(status: int, content: object) -> Answer:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return lambda path, body: (status, data)
+    return lambda _path, _body: (status, data)
 
 
 def check(**given: Any) -> Check:
@@ -136,10 +136,15 @@ def check(**given: Any) -> Check:
             {"chat": True, "max_tokens": 5},
             {"choices": [{"message": {"content": "So."}}]},
             "/v1/chat/completions",
-            {"model": "m", "max_tokens": 5, "temperature": 0, "messages": [{"role": "user", "content": "Why?"}]},
+            {
+                "model": "m",
+                "max_tokens": 5,
+                "temperature": 0,
+                "messages": [{"role": "user", "content": "Why?"}],
+            },
         ),
     ],
-)  # fmt: skip
+)
 def test_questions(
     server: _Server, given: dict[str, Any], answer: object, path: str, body: dict[str, Any]
 ) -> None:

@@ -13,16 +13,32 @@ FLAGS: list[tuple[EngineKind, dict[str, Any], str]] = [
     ("vllm", {"quantization": "awq"}, "--quantization awq"),
     ("vllm", {"kv_cache_dtype": "fp8"}, "--kv-cache-dtype fp8"),
     ("vllm", {"attention_backend": "FLASHINFER"}, "--attention-backend FLASHINFER"),
-    ("vllm", {"max_sequences": 64, "max_batch_tokens": 8192}, "--max-num-seqs 64 --max-num-batched-tokens 8192"),
+    (
+        "vllm",
+        {"max_sequences": 64, "max_batch_tokens": 8192},
+        "--max-num-seqs 64 --max-num-batched-tokens 8192",
+    ),
     ("vllm", {"block_tokens": 16}, "--block-size 16"),
     ("vllm", {"context_tokens": 4096}, "--max-model-len 4096"),
     ("vllm", {"shards": 4, "memory_share": 0.85}, "--tensor-parallel-size 4 --gpu-memory-utilization 0.85"),
     ("tgi", {"quantization": "bitsandbytes-nf4"}, "--quantize bitsandbytes-nf4"),
     ("tgi", {"kv_cache_dtype": "fp8_e4m3fn"}, "--kv-cache-dtype fp8_e4m3fn"),
-    ("tgi", {"max_sequences": 8, "max_batch_tokens": 9000}, "--max-batch-size 8 --max-batch-total-tokens 9000"),
+    (
+        "tgi",
+        {"max_sequences": 8, "max_batch_tokens": 9000},
+        "--max-batch-size 8 --max-batch-total-tokens 9000",
+    ),
     ("tgi", {"max_prefill_tokens": 4096}, "--max-batch-prefill-tokens 4096"),
-    ("tgi", {"waiting_served_ratio": 0.3, "max_waiting": 128}, "--waiting-served-ratio 0.3 --max-concurrent-requests 128"),
-    ("tgi", {"context_tokens": 8192, "max_input_tokens": 8000}, "--max-total-tokens 8192 --max-input-tokens 8000"),
+    (
+        "tgi",
+        {"waiting_served_ratio": 0.3, "max_waiting": 128},
+        "--waiting-served-ratio 0.3 --max-concurrent-requests 128",
+    ),
+    (
+        "tgi",
+        {"context_tokens": 8192, "max_input_tokens": 8000},
+        "--max-total-tokens 8192 --max-input-tokens 8000",
+    ),
     ("tgi", {"shards": 2, "memory_share": 0.9}, "--num-shard 2 --cuda-memory-fraction 0.9"),
     ("tgi", {"attention_backend": "flashinfer"}, ""),
     ("llama-server", {"kv_cache_dtype": "q8_0"}, "-ctk q8_0 -ctv q8_0"),
@@ -34,7 +50,7 @@ FLAGS: list[tuple[EngineKind, dict[str, Any], str]] = [
     ("llama-server", {"split_mode": "row", "tensor_split": (3, 1)}, "-sm row -ts 3,1"),
     ("llama-server", {"gpu_layers": 99}, "-ngl 99"),
     ("embedded", {"max_sequences": 8, "cache_pages": 64}, "--max-sequences 8 --pages 64"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "given", "wanted"), FLAGS)

@@ -85,7 +85,7 @@ def test_every_rule_has_a_reason() -> None:
 
 
 def test_canary(tmp_path: Path) -> None:
-    """A planted secret is found in files wherever it lies, also across a read's border, and on a whole disk."""
+    """A planted secret is found in any file, also across a read's border, and on a whole disk."""
     canary = b"canary-7f3a"
     plant(tmp_path, {"etc/innocent": "x"})
     border = tmp_path / "var/border"

@@ -123,7 +123,7 @@ def test_packages_side_by_side(manifest: Manifest) -> None:
 
 
 def test_sbom(recipe: Recipe, inventory: Inventory) -> None:
-    """The SBOM is CycloneDX, names packages by purl and weights by sha256, and is the same for the same run."""
+    """The SBOM is CycloneDX with purls and checksums, and the same for the same run."""
     when = datetime(2026, 11, 21, 4, tzinfo=UTC)
     document = sbom(recipe, FACTS, inventory, run_id="r1", made_at=when)
     assert document == sbom(recipe, FACTS, inventory, run_id="r1", made_at=when)

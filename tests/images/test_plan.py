@@ -29,7 +29,13 @@ BIG_DISK = {"root_gib": 500, "base_gib": 60}
         ("model-gpu-vllm", {"disk__root_gib": 85}, {}, "disk.root_gib 85 leaves", "containers 24.2"),
         ("model-gpu-vllm", {}, {"instance_type": "g5.12xlarge"}, "not among launch_instance_types", "g5.xl"),
         ("model-gpu-vllm", {}, {"on": "local"}, "no base for local", "--on ec2"),
-        ("rehearsal", {"base": {"local": {"suite": "bookworm"}}}, {"on": "ec2"}, "no base for ec2", "--on local"),
+        (
+            "rehearsal",
+            {"base": {"local": {"suite": "bookworm"}}},
+            {"on": "ec2"},
+            "no base for ec2",
+            "--on local",
+        ),
         (
             "model-gpu-vllm",
             {"launch_instance_types": ["g4dn.xlarge"], "engine__options__context_tokens": 32768},
@@ -51,9 +57,15 @@ BIG_DISK = {"root_gib": 500, "base_gib": 60}
             "weights.strategy s3-nvme cannot be taken on c7i.large: ",
             "choose another strategy",
         ),
-        ("rehearsal", {"weights__strategy": "baked-volume"}, {"on": "local"}, "local machines have one", "baked-root"),
+        (
+            "rehearsal",
+            {"weights__strategy": "baked-volume"},
+            {"on": "local"},
+            "local machines have one",
+            "baked-root",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refusals(
     make_recipe: Callable[..., Recipe],
     name: str,

@@ -133,7 +133,7 @@ def test_not_toml(tmp_path: Path, content: str) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     """A recipe that is not there is refused with its path."""
-    with pytest.raises(RecipeError, match="cannot read .*none.toml: No such file"):
+    with pytest.raises(RecipeError, match=r"cannot read .*none\.toml: No such file"):
         load(tmp_path / "none.toml")
 
 

@@ -80,10 +80,15 @@ def test_what_holds_it_back(make: Callable[..., Recipe], disk: dict[str, int], o
         ({"url": "https://example.org"}, "g5.12xlarge", "s3-nvme", "not at s3:// URLs"),
         ({}, "c7i.large", "s3-nvme", "c7i.large has no NVMe"),
         ({"gigabytes": 140}, "g4dn.xlarge", "s3-nvme", "140 GB do not fit the 125 GB of g4dn.xlarge's NVMe"),
-        ({"engine__kind": "tgi", "engine__options": {}}, "g5.12xlarge", "s3-stream", "tgi cannot read weights"),
+        (
+            {"engine__kind": "tgi", "engine__options": {}},
+            "g5.12xlarge",
+            "s3-stream",
+            "tgi cannot read weights",
+        ),
         ({"base": {"local": {"suite": "bookworm"}}}, "g5.12xlarge", "baked-volume", "only EC2 builders"),
     ],
-)  # fmt: skip
+)
 def test_refusals(
     make: Callable[..., Recipe], changes: dict[str, Any], on: str, strategy: Strategy, said: str
 ) -> None:
@@ -113,7 +118,12 @@ def test_pick_the_fastest(make: Callable[..., Recipe]) -> None:
 
 def test_pick_the_cheaper_of_near_ones(make: Callable[..., Recipe]) -> None:
     """Within a fifth of the fastest the cheaper one is taken, and the reason names both."""
-    found = table(make(15, disk={"root_gib": 500, "base_gib": 60, "throughput_mib_s": 1000, "initialization_mib_s": 300}), "g5.xlarge")  # fmt: skip
+    found = table(
+        make(
+            15, disk={"root_gib": 500, "base_gib": 60, "throughput_mib_s": 1000, "initialization_mib_s": 300}
+        ),
+        "g5.xlarge",
+    )
     chosen = pick(tuple(found.values()), "auto")
     assert chosen is not None
     assert chosen[0].strategy.startswith("s3")
