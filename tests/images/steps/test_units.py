@@ -52,7 +52,8 @@ ENGINES: list[tuple[str, dict[str, Any], Strategy, str]] = [
         "s3-stream",
         (
             f"{RUN} --gpus all --ipc host {WEIGHTS} --env HF_HUB_OFFLINE=1 --entrypoint vllm {VLLM}"
-            f" serve s3://models/q {LISTEN} --served-model-name qwen2.5-7b-instruct --load-format runai_streamer"
+            f" serve s3://models/q {LISTEN} --served-model-name qwen2.5-7b-instruct"
+            " --load-format runai_streamer"
         ),
     ),
     (
