@@ -91,8 +91,10 @@ class Materials:
     archive_sha256: Mapping[str, str] = field(default_factory=dict)
     """Container archive as the recipe names it -> its digest, for those of `local-build`."""
     weights_device: str | None = None
-    """Second volume of a `baked-volume` builder, by a name that is its own and no number: where an instance has
-    disks, /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0."""
+    """Second volume of a `baked-volume` builder, by its own name: numbers of NVMe devices say nothing.
+
+    E.g. /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0.
+    """
     registry_passwords: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Registry host -> password for user AWS, from ecr:GetAuthorizationToken."""
     weight_urls: Mapping[str, bytes] = field(default_factory=dict, repr=False)
