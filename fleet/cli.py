@@ -21,6 +21,7 @@ from rich.console import Console
 
 import fleet
 from fleet.errors import GoldenfleetError
+from images.cli import images
 
 if TYPE_CHECKING:
     from fleet.rehearsal.plan import Checked
@@ -48,6 +49,9 @@ Exit codes: 0 no client noticed, 1 something was lost or truncated or the rehear
 @click.version_option(package_name="goldenfleet")
 def main() -> None:
     """Golden images and a spot fleet for LLM serving that loses no request."""
+
+
+main.add_command(images)
 
 
 @main.command(epilog=_EXAMPLES)

@@ -23,7 +23,11 @@ class Image(NamedTuple):
 def published(stack: str, recipe: str, channel: str, instance_types: Sequence[str]) -> Image:
     """The image at `channel` of `recipe`, able to run on `instance_types`. Raises ImageMissingError."""
     parameter = image_parameter(stack, recipe, channel)
-    publish = f"Publish one: goldenfleet images publish {recipe} --stack {stack} --channel {channel}"
+    publish = (
+        f"Bake one into channel dev: goldenfleet images bake {recipe} --stack {stack}"
+        if channel == "dev"
+        else f"Promote one: goldenfleet images promote {recipe} SOURCE {channel} --stack {stack}"
+    )
     try:
         image_id = aws.ssm.get_parameter(name=parameter).insecure_value
     except Exception as exc:  # pulumi raises nothing narrower when a look-up fails

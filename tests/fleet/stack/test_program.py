@@ -545,7 +545,7 @@ def test_a_missing_image_is_named(refusal: Callable[[str], str]) -> None:
     """Which parameter is empty, and the command that fills it."""
     said = refusal("no image")
     assert "no image is published at /goldenfleet/rehearsal/image/rehearsal/dev" in said
-    assert "goldenfleet images publish rehearsal --stack rehearsal --channel dev" in said
+    assert "goldenfleet images bake rehearsal --stack rehearsal" in said
 
 
 def test_a_parameter_that_holds_no_image_id_is_refused(refusal: Callable[[str], str]) -> None:

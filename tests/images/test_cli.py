@@ -1,0 +1,167 @@
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from moto import mock_aws
+
+from images.cli import images
+from tests.images.aws.layer import FakeClock, Layer, installed
+
+REGION = "us-east-1"
+POINTER = "/goldenfleet/lab/image/gateway-cpu"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    return lambda *arguments, **kwargs: CliRunner().invoke(images, list(arguments), **kwargs)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with mock_aws():
+        yield
+
+
+def publish(name: str, *, manifest: bool = True) -> str:
+    """An image of gateway-cpu in channel dev, as a bake leaves it."""
+    from images.aws import Aws
+    from images.builders import Image
+    from images.channels import Channels
+    from images.clock import SystemClock
+
+    ec2 = boto3.client("ec2", REGION)
+    image_id = ec2.register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"]
+    ec2.create_tags(Resources=[image_id], Tags=[{"Key": "goldenfleet:image", "Value": "gateway-cpu"}])
+    channels = Channels(Aws(REGION), "lab", SystemClock())
+    channels.publish("gateway-cpu", Image(image_id, name, region=REGION), b"{}", "published by a test")
+    if not manifest:
+        channels.forget(image_id)
+    return str(image_id)
+
+
+def test_an_unknown_recipe_is_a_usage_error_that_lists_the_known(run: Run) -> None:
+    """Exit code 2; nothing on stdout; the recipes that come with it are named."""
+    result = run("plan", "nope")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "rehearsal" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "recipe", ["gateway-cpu", "model-cpu-llama", "model-gpu-tgi", "model-gpu-vllm", "rehearsal"]
+)
+def test_every_recipe_that_comes_with_it_is_planned(run: Run, recipe: str) -> None:
+    """The plan is JSON with steps that take time."""
+    result = run("plan", recipe, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert sum(step["seconds"] for step in json.loads(result.stdout)["steps"]) > 0
+
+
+def test_a_dry_run_bakes_nothing(run: Run, tmp_path: Path) -> None:
+    """`bake --dry-run` prints the plan and makes no run."""
+    result = run("bake", "gateway-cpu", "--dry-run", "--state", str(tmp_path))
+    assert result.exit_code == 0
+    assert "in all" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("gateway-cpu", "--resume", "20260101-000000-aaaaaa")])
+def test_a_bake_wants_a_recipe_or_a_run(run: Run, arguments: tuple[str, ...]) -> None:
+    """Neither and both are usage errors."""
+    assert run("bake", *arguments).exit_code == 2
+
+
+@pytest.mark.usefixtures("account")
+def test_an_unknown_run_is_not_found(run: Run, tmp_path: Path) -> None:
+    """Resuming a run that this machine does not know is exit code 6 with a hint."""
+    result = run("bake", "--resume", "20260101-000000-aaaaaa", "--state", str(tmp_path))
+    assert result.exit_code == 6
+    assert "--state" in result.stderr
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("subnet = 'subnet-1'", "subnet"),
+        ("share_accounts = ['123456789012']", "kms_key_id"),
+        ("region =", "not TOML"),
+    ],
+)
+def test_bad_settings_are_refused_by_their_key(run: Run, tmp_path: Path, content: str, said: str) -> None:
+    """Unknown keys, impossible sharing and broken TOML are one line that names them, and exit code 2."""
+    file = tmp_path / "ec2.toml"
+    file.write_text(content)
+    result = run("bake", "gateway-cpu", "--settings", str(file), "--state", str(tmp_path))
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_without_a_region_the_hint_says_how_to_name_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No region anywhere is an error before any call."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    result = run("list")
+    assert result.exit_code == 1
+    assert "--region" in result.stderr
+
+
+@pytest.mark.usefixtures("account")
+def test_channels_are_listed_promoted_and_rolled_back(run: Run) -> None:
+    """promote copies dev's image to stage; rollback goes back to the one before; history tells why."""
+    first = publish("first")
+    assert run("promote", "gateway-cpu", "dev", "stage", "--stack", "lab", "--yes").exit_code == 0
+    second = publish("second")
+    run("promote", "gateway-cpu", "dev", "stage", "--stack", "lab", "--yes")
+    rolled = run("rollback", "gateway-cpu", "stage", "--stack", "lab", "--yes", "--json")
+    assert json.loads(rolled.stdout)[0]["image_id"] == first
+    listed = json.loads(run("list", "--stack", "lab", "--json").stdout)
+    assert {one["channel"]: one["image_id"] for one in listed} == {"dev": second, "stage": first}
+    assert f"rolled back from {second}" in run("history", "gateway-cpu", "stage", "--stack", "lab").stdout
+
+
+@pytest.mark.usefixtures("account")
+def test_a_dry_promotion_moves_nothing(run: Run) -> None:
+    """--dry-run tells what would be, and the channel stays as it is."""
+    publish("first")
+    assert run("promote", "gateway-cpu", "dev", "prod", "--stack", "lab", "--dry-run").exit_code == 0
+    assert run("show", "gateway-cpu", "prod", "--stack", "lab").exit_code == 6
+
+
+@pytest.mark.usefixtures("account")
+def test_nothing_moves_without_a_terminal_or_yes(run: Run) -> None:
+    """A question that nobody can answer is a usage error, and the channel stays."""
+    publish("first")
+    assert run("promote", "gateway-cpu", "dev", "prod", "--stack", "lab").exit_code == 2
+    assert run("show", "gateway-cpu", "prod", "--stack", "lab").exit_code == 6
+
+
+@pytest.mark.usefixtures("account")
+def test_an_image_without_its_manifest_is_not_promoted(run: Run) -> None:
+    """What nobody can say the content of goes to no further channel."""
+    publish("first", manifest=False)
+    result = run("promote", "gateway-cpu", "dev", "prod", "--stack", "lab", "--yes")
+    assert result.exit_code == 1
+    assert "manifest" in result.stderr
+
+
+@pytest.mark.usefixtures("account")
+def test_a_sweep_tells_and_removes_nothing_by_default(run: Run, tmp_path: Path) -> None:
+    """A published image stays, and the verdict says what refers to it."""
+    image_id = publish("first")
+    boto3.client("ec2", REGION).create_tags(
+        Resources=[image_id], Tags=[{"Key": "goldenfleet:run", "Value": "20260101-000000-aaaaaa"}]
+    )
+    with installed(Layer(FakeClock())):
+        result = run("sweep", "--state", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert f"keep image {image_id}" in result.stdout
+    assert POINTER in result.stdout
