@@ -124,6 +124,13 @@ def test_units(
     assert set(enable.removeprefix("systemctl enable ").split()) == names
 
 
+def test_nobody_is_asked(make_recipe: Callable[..., Recipe], materials: Materials, lines: Lines) -> None:
+    """A first boot waits for no answer on the console, and enables nothing that was disabled."""
+    made = lines(units(make_recipe("rehearsal"), materials))
+    assert "systemctl mask systemd-firstboot.service" in made
+    assert any("00-goldenfleet.preset" in line for line in made)
+
+
 @pytest.mark.parametrize(("name", "strategy", "more"), UNITS)
 def test_units_are_sound(
     make_recipe: Callable[..., Recipe], tmp_path: Path, name: str, strategy: Strategy | None, more: set[str]
