@@ -121,10 +121,14 @@ def absent_as_none(doing: str, call: Callable[[], T]) -> T | None:
 
 
 def until_consistent(
-    doing: str, call: Callable[[], T], clock: Clock, also: Callable[[AwsRefused], bool] = lambda _: False
+    doing: str,
+    call: Callable[[], T],
+    clock: Clock,
+    also: Callable[[AwsRefused], bool] = lambda _: False,
+    for_s: float = CONSISTENT_AFTER_S,
 ) -> T:
     """Repeat a call on something just created while AWS may not know it yet, and while `also` says so."""
-    ends = clock.now() + CONSISTENT_AFTER_S
+    ends = clock.now() + for_s
     while True:
         try:
             with translated(doing):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images.aws import CONSISTENT_AFTER_S, Aws
+from images.aws import Aws
 from images.builders.ec2_discard import unseen
 from images.builders.ec2_inventory import Found, inventory
 from images.builders.ec2_removal import Failure, remove
@@ -17,8 +17,9 @@ from images.channels import ManifestParts, delete_parameters, manifests
 from images.clock import Clock
 from images.errors import RunError
 from images.references import references
-from images.run import PARKED, forget_keys, is_held, open_run, run_ids
+from images.run import PARKED, PUBLISHED, forget_keys, is_held, open_run, run_ids
 
+_LOOK_AGAIN_S = 10.0
 MAX_AGE_S = 30 * 86_400.0
 
 
@@ -182,18 +183,12 @@ class Sweep:
         return known
 
     def _wait_until_seen(self, runs: Mapping[str, KnownRun]) -> None:
-        """EC2 may not show yet what a run asked for right before it was killed."""
-        dead = [open_run(self._runs, run_id, self._clock) for run_id, known in runs.items() if not known.held]
-        asked = [
-            entry.at
-            for run in dead
-            if unseen(run.ledger, self._clock.now())
-            for entry in run.ledger.entries
-            if entry.event == "intend"
-        ]
-        left = max(asked, default=0.0) + CONSISTENT_AFTER_S - self._clock.now()
-        if left > 0:
-            self._clock.sleep(left)
+        """EC2 may not show yet what a run made right before it was killed."""
+        dead = [run_id for run_id, known in runs.items() if not known.held and known.outcome != PUBLISHED]
+        for run_id in dead:
+            ledger = open_run(self._runs, run_id, self._clock).ledger
+            while unseen(ledger, self._clock.now(), keep_image=False):
+                self._clock.sleep(_LOOK_AGAIN_S)
 
     def _orphans(self, verdicts: Sequence[Verdict]) -> tuple[ManifestParts, ...]:
         kept = {verdict.resource.id for verdict in verdicts if verdict.keep}

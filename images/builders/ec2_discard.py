@@ -13,12 +13,15 @@ from images.run import Run
 
 _KEPT = ("image", "snapshot")
 _LOOK_AGAIN_S = 10.0
+_LIMIT_S = 600.0
+"""What is in use by something else of the run is free once that is gone."""
 
 
 def discard(regions: Sequence[Aws], run: Run, *, keep_image: bool) -> None:
-    """Also waits for what an interrupted call may have made and EC2 does not show yet. Raises LeftBehind."""
+    """Also waits for what EC2 does not show yet. Raises LeftBehind with what could not be removed."""
+    ends = run.clock.now() + _LIMIT_S
     failures = _remove_shown(regions, run, keep_image)
-    while unseen(run.ledger, run.clock.now()):
+    while unseen(run.ledger, run.clock.now(), keep_image=keep_image) or (failures and run.clock.now() < ends):
         run.clock.sleep(_LOOK_AGAIN_S)
         failures = _remove_shown(regions, run, keep_image)
     if failures:
@@ -29,13 +32,16 @@ def discard(regions: Sequence[Aws], run: Run, *, keep_image: bool) -> None:
             run.ledger.gone(resource.kind, resource.name)
 
 
-def unseen(ledger: Ledger, now: float) -> tuple[Resource, ...]:
-    """What was asked for so recently that EC2 may have made it and does not show it."""
-    asked = {(entry.kind, entry.name): entry.at for entry in ledger.entries if entry.event == "intend"}
+def unseen(ledger: Ledger, now: float, *, keep_image: bool) -> tuple[Resource, ...]:
+    """What is so new that EC2 may have it and not show it, whether or not its answer was heard."""
+    told = {
+        (entry.kind, entry.name): entry.at for entry in ledger.entries if entry.event in ("intend", "made")
+    }
     return tuple(
         resource
         for resource in ledger.standing
-        if not resource.id and now - asked[resource.kind, resource.name] < CONSISTENT_AFTER_S
+        if now - told[resource.kind, resource.name] < CONSISTENT_AFTER_S
+        and not (keep_image and resource.kind in _KEPT)
     )
 
 

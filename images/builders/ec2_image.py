@@ -31,7 +31,7 @@ def make_image(aws: Aws, run: Run, wait_limit_s: float) -> Image:
     run.ledger.made("image", "image", image_id)
     limit_s = image_limit_s(run.recipe.disk.root_gib, wait_limit_s)
     image = available(aws, run, image_id, limit_s)
-    _require_tokens(aws, image)
+    require_tokens(aws, image)
     return Image(
         id=image_id,
         name=image_name(run),
@@ -121,7 +121,8 @@ def _stop(aws: Aws, run: Run, instance_id: str) -> None:
     wait_for(f"{instance_id} to stop", look, run.clock, limit_s=_STOP_LIMIT_S, run_id=run.id)
 
 
-def _require_tokens(aws: Aws, image: ImageTypeDef) -> None:
+def require_tokens(aws: Aws, image: ImageTypeDef) -> None:
+    """Whatever launches the image asks for IMDSv2, as the builder did."""
     if image.get("ImdsSupport") == "v2.0":
         return
     with translated(f"requiring metadata tokens of {image['ImageId']}"):

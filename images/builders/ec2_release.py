@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from images.aws import Aws, tag_specifications, translated, until_consistent
 from images.builders import Image
-from images.builders.ec2_image import available, find_image
+from images.builders.ec2_image import available, find_image, require_tokens
 from images.builders.ec2_settings import Copy, Ec2Settings
 from images.builders.ec2_wait import image_limit_s
 from images.errors import AwsRefused
@@ -18,8 +17,8 @@ from images.run import Run
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import LaunchPermissionTypeDef
 
-_COPIES_AT_ONCE = 20
-"""EC2's limit of concurrent snapshot copies per destination region; a run copies once to each."""
+_QUEUE_LIMIT_S = 3600.0
+"""How long to wait for others' copies: EC2 takes 20 snapshot copies per destination region at once."""
 
 
 def release(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> Image:
@@ -32,16 +31,12 @@ def release(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> Image:
 
 
 def _copied(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> dict[str, str]:
-    # Ledger entries and clients are made here, one after another: neither is meant for threads.
+    """All are started before any is waited for: they go on side by side."""
     started = {copy.region: _start_copy(aws.at(copy.region), run, image, copy) for copy in settings.copies}
     limit_s = image_limit_s(run.recipe.disk.root_gib, settings.wait_limit_s)
-    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-        waits = [
-            pool.submit(available, aws.at(region), run, image_id, limit_s)
-            for region, image_id in started.items()
-        ]
-    for wait in waits:
-        wait.result()
+    for region, image_id in started.items():
+        copied = available(aws.at(region), run, image_id, limit_s)
+        require_tokens(aws.at(region), copied)
     return started
 
 
@@ -53,8 +48,9 @@ def _start_copy(aws: Aws, run: Run, image: Image, copy: Copy) -> str:
         return found["ImageId"]
     run.ledger.intend("image", part, region=copy.region)
     key = {} if copy.kms_key_id is None else {"KmsKeyId": copy.kms_key_id}
-    with translated(f"copying {image.id} to {copy.region}"):
-        image_id = aws.ec2.copy_image(
+    image_id = until_consistent(
+        f"copying {image.id} to {copy.region}",
+        lambda: aws.ec2.copy_image(
             Name=image.name,
             SourceImageId=image.id,
             SourceRegion=image.region,
@@ -63,7 +59,11 @@ def _start_copy(aws: Aws, run: Run, image: Image, copy: Copy) -> str:
             CopyImageTags=True,
             TagSpecifications=tag_specifications(run.tags(part), "image", "snapshot"),
             **key,  # type: ignore[arg-type]
-        )["ImageId"]
+        ),
+        run.clock,
+        _too_many_at_once,
+        for_s=_QUEUE_LIMIT_S,
+    )["ImageId"]
     run.ledger.made("image", part, image_id, region=copy.region)
     return image_id
 
@@ -93,6 +93,10 @@ def _date(aws: Aws, run: Run, image_id: str, days: int | None) -> None:
         run.clock,
         _still_pending,
     )
+
+
+def _too_many_at_once(error: AwsRefused) -> bool:
+    return error.code == "ResourceLimitExceeded"
 
 
 def _still_pending(error: AwsRefused) -> bool:

@@ -12,8 +12,8 @@ from images.clock import Clock
 from images.errors import AwsRefused, BuilderError
 
 _TERMINATE_LIMIT_S = 900.0
-_RELEASE_LIMIT_S = 300.0
-"""How long a group or snapshot may stay in use after what used it is gone."""
+_RELEASE_LIMIT_S = 60.0
+"""How long a group or volume may stay in use after what used it is gone."""
 _IN_USE = ("DependencyViolation", "InvalidSnapshot.InUse", "VolumeInUse")
 
 
@@ -105,7 +105,7 @@ def _call(aws: Aws, resource: Found) -> Callable[[], object]:
     ec2, found = aws.ec2, resource.id
     calls: dict[str, Callable[[], object]] = {
         "spot-request": lambda: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[found]),
-        "image": lambda: ec2.deregister_image(ImageId=found),
+        "image": lambda: ec2.deregister_image(ImageId=found, DeleteAssociatedSnapshots=True),
         "snapshot": lambda: ec2.delete_snapshot(SnapshotId=found),
         "volume": lambda: ec2.delete_volume(VolumeId=found),
         "key-pair": lambda: ec2.delete_key_pair(KeyPairId=found),
