@@ -41,8 +41,9 @@ printf 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n' >"$root/
 if [ "${FROZEN_MIRROR:-}" = 1 ]; then
     printf 'Acquire::Check-Valid-Until "false";\n' >"$root/etc/apt/apt.conf.d/91frozen-mirror"
 fi
+# systemd-firstboot would ask its questions on the console of every node, and wait for answers.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
-    e2scrub_all.timer e2scrub_reap.service; do
+    e2scrub_all.timer e2scrub_reap.service systemd-firstboot.service; do
     chroot "$root" systemctl --quiet mask "$unit"
 done
 

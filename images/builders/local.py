@@ -14,8 +14,8 @@ from typing import Literal
 
 from images.base.build import BaseDisk, base_disk
 from images.builders import Booted, Image
-from images.builders.local_materials import MaterialsDisk, RemoteWithMaterials, materials_disk
-from images.builders.local_seeds import builder_seed, node_seed
+from images.builders.local_materials import MOUNTED, MaterialsDisk, RemoteWithMaterials, materials_disk
+from images.builders.local_seeds import FAST_DPKG, builder_seed, node_seed
 from images.clock import Clock
 from images.errors import ConnectFailed, LeftBehind, PlanRefused
 from images.forbidden import forbidden_in
@@ -92,7 +92,7 @@ class LocalBuilder:
         return f"{_suite(run)} {found.digest[:16]}"
 
     def closing(self) -> tuple[Command, ...]:
-        return ()
+        return (Command(f"rm -f {FAST_DPKG}; umount {MOUNTED} || true", sudo=True, timeout_s=60),)
 
     def image(self, run: Run) -> Image:
         """Raises MachineFailed when the machine does not shut down, or its disk is not sound."""

@@ -13,7 +13,7 @@ from images.remote import Output, Remote
 from images.steps import Command, Facts, Upload
 
 _LABEL = "GFMATERIALS"
-_MOUNTED = "/run/goldenfleet-materials"
+MOUNTED = "/run/goldenfleet-materials"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class RemoteWithMaterials:
             return
         target = shlex.quote(upload.target)
         mount = (
-            f"mkdir -p {_MOUNTED} && {{ mountpoint -q {_MOUNTED} || mount -o ro LABEL={_LABEL} {_MOUNTED}; }}"
+            f"mkdir -p {MOUNTED} && {{ mountpoint -q {MOUNTED} || mount -o ro LABEL={_LABEL} {MOUNTED}; }}"
         )
-        copy = f"install -m {upload.mode:o} {_MOUNTED}/{name} {target}"
+        copy = f"install -m {upload.mode:o} {MOUNTED}/{name} {target}"
         self._remote.run(Command(f"{mount} && {copy}", sudo=True, timeout_s=upload.timeout_s))
 
     def facts(self) -> Facts:

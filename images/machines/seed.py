@@ -10,6 +10,9 @@ from tempfile import TemporaryDirectory
 
 from images.machines.tools import run
 
+INSTANCE_ENVIRONMENT = "/etc/goldenfleet/instance.env"
+"""Settings of one instance; see images/files/goldenfleet-server.service."""
+
 
 @dataclass(frozen=True)
 class Seed:
@@ -23,6 +26,12 @@ class Seed:
 def cloud_config(content: Mapping[str, object]) -> str:
     """JSON is YAML, and keys with newlines need no quoting of our own."""
     return f"#cloud-config\n{json.dumps(content, sort_keys=True)}\n"
+
+
+def instance_environment(content: str) -> str:
+    """Vendor data that writes the settings before user data runs. NAME=VALUE lines."""
+    file = {"path": INSTANCE_ENVIRONMENT, "content": content, "permissions": "0600"}
+    return cloud_config({"write_files": [file]})
 
 
 def write_seed(seed: Seed, path: Path) -> None:
