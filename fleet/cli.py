@@ -94,6 +94,11 @@ main.add_command(images)
     help="The folder of Pulumi.yaml; by default this checkout.",
 )
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Keep logs and states in this new folder.")
+@click.option(
+    "--image",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Run one model node as a virtual machine from this disk image, baked by images bake --on local.",
+)
 @click.option("--keep", is_flag=True, help="Leave the fleet running after the report, until Ctrl-C.")
 @click.option(
     "--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw the timeline."

@@ -82,18 +82,24 @@ def serving(instance: InstanceView) -> bool:
 
 
 def choose_victim(
-    instances: Sequence[InstanceView], step: Step, in_flight: Mapping[str, int]
+    instances: Sequence[InstanceView], step: Step, in_flight: Mapping[str, int], virtual: str | None = None
 ) -> InstanceView:
     """The serving node of the step's tier with the most requests in flight, so that something is at stake.
 
-    Spot nodes come first: they are the ones that vanish. Raises ImpossibleError when no node will do.
+    Spot nodes come first: they are the ones that vanish; among them, for a notice, the virtual machine.
+    Raises ImpossibleError when no node will do.
     """
     able = [i for i in instances if i.tier == step.tier and serving(i) and i.noticed_at is None]
     spot = [i for i in able if i.purchase_option == "spot"]
     candidates = spot if step.kind == "spot" else spot or able
     if not candidates:
         raise ImpossibleError(f"{step}: no node of the {step.tier} tier serves that could be taken")
-    return max(candidates, key=lambda i: (in_flight.get(i.instance_id, 0), i.instance_id))
+
+    def stake(instance: InstanceView) -> tuple[bool, int, str]:
+        found = instance.instance_id
+        return step.kind == "spot" and found == virtual, in_flight.get(found, 0), found
+
+    return max(candidates, key=stake)
 
 
 def choose_storm(instances: Sequence[InstanceView]) -> list[InstanceView]:

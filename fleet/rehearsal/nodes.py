@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fleet.rehearsal.cloud import InstanceView
 from fleet.rehearsal.processes import Processes
@@ -17,6 +18,10 @@ REGION = "us-east-1"
 _IMDS_POLL_SECONDS = 2.0  # a node's watch on AWS (reference: aws-node-termination-handler)
 _NODES_POLL_SECONDS = 2.0
 _LOG = "log.jsonl"
+_PORTS = (8080, 9090)
+_FILES = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+# Where a machine of `images.machines` reaches this host's 127.0.0.1.
+_HOST_IN_GUEST = "169.254.0.2"
 # Threads of numpy would fight for the cores that all nodes share, and a fixed number keeps sums in one order.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -65,7 +70,11 @@ def node_environment(instance: InstanceView, endpoint_url: str, time_scale: floa
 
 
 class Nodes:
-    """The processes of all instances: the cloud's InstanceListener."""
+    """The processes of all instances: the cloud's InstanceListener.
+
+    With a disk `image`, the first spot node of the model tier is a virtual machine booted from it; `virtual`
+    is its instance id.
+    """
 
     def __init__(
         self,
@@ -75,8 +84,11 @@ class Nodes:
         endpoint_url: Callable[[], str],
         time_scale: float,
         extra: Mapping[str, str] = {},
+        image: Path | None = None,
     ) -> None:
         self._processes = running
+        self._image = image
+        self.virtual: str | None = None
         self._dir = run_dir / "nodes"
         self._dir.mkdir()
         self._endpoint_url = endpoint_url
@@ -91,7 +103,13 @@ class Nodes:
         script.write_text(instance.user_data)
         script.chmod(0o700)
         env = {**node_environment(instance, self._endpoint_url(), self._time_scale), **self._extra}
-        self._processes.start(instance.instance_id, [str(script)], env=env, cwd=home, log=home / _LOG)
+        command = [str(script)]
+        if self._image is not None and self.virtual is None and _may_be_virtual(instance):
+            self.virtual = instance.instance_id
+            settings = home / "instance.env"
+            settings.write_text(guest_settings(env))
+            command = machine_command(self._image, instance, script, settings, home)
+        self._processes.start(instance.instance_id, command, env=env, cwd=home, log=home / _LOG)
 
     def killed(self, instance_id: str) -> None:
         self._processes.signal(instance_id)
@@ -120,6 +138,31 @@ class Nodes:
         path = self._dir / instance_id / _LOG
         text = path.with_suffix(".err").read_text(errors="replace") if path.exists() else ""
         return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _may_be_virtual(instance: InstanceView) -> bool:
+    return instance.tier == "model" and instance.purchase_option == "spot"
+
+
+def machine_command(
+    image: Path, instance: InstanceView, user_data: Path, settings: Path, directory: Path
+) -> list[str]:
+    """Boots an overlay of `image` as the instance; it lives as long as this command."""
+    metadata = urlsplit(instance.metadata_endpoint)
+    command = [sys.executable, "-m", "images.machines", "run", "--image", str(image)]
+    command += ["--directory", str(directory / "machine"), "--address", instance.address]
+    command += ["--metadata", f"{metadata.hostname}:{metadata.port}", "--instance-id", instance.instance_id]
+    command += ["--seed-user-data", str(user_data), "--environment-file", str(settings)]
+    return [*command, *(part for port in _PORTS for part in ("--forward", f"{port}:{port}"))]
+
+
+def guest_settings(env: Mapping[str, str]) -> str:
+    """What a virtual machine is told of its node's environment: the rest the image and metadata know."""
+    told = {key: value for key, value in env.items() if key.startswith(("AWS_", "GOLDENFLEET_"))}
+    for own in ("GOLDENFLEET_ADDRESS", "AWS_EC2_METADATA_SERVICE_ENDPOINT", *_FILES):
+        told.pop(own, None)
+    told["AWS_ENDPOINT_URL"] = told["AWS_ENDPOINT_URL"].replace("127.0.0.1", _HOST_IN_GUEST)
+    return "".join(f"{key}={value}\n" for key, value in sorted(told.items()))
 
 
 def read_log(path: Path) -> Iterator[LogEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fleet.rehearsal.ports import check_free, check_nodes_can_listen
 from fleet.stack.settings import Settings, Tier, load_settings
 
 NOTICE_SECONDS = 120.0  # AWS's own, which `notice_seconds` stand for
+VM_BOOT_SECONDS = 300.0  # User-mode Linux beside a fleet that starts on the same two cores
 RECIPES = ("rehearsal",)  # what the emulated cloud has images of
 
 
@@ -34,6 +36,7 @@ class Plan:
     models: int = 3
     port: int = 8088
     keep: bool = False
+    image: Path | None = None
     config: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -56,6 +59,7 @@ class Plan:
             "seed": self.seed,
             "gateways": self.gateways,
             "models": self.models,
+            "image": str(self.image) if self.image else None,
         }
 
 
@@ -77,8 +81,11 @@ def check(plan: Plan) -> Checked:
     if not all(map(math.isfinite, (plan.notice_seconds, plan.duration_s))):
         raise RehearsalError("--notice-seconds and --duration must be finite numbers")
     steps = plan.steps
+    _check_disk(plan.image)
     settings = load_settings(plan.project, plan.stack, plan.config)
     wanted = settings.with_desired({"gateway": plan.gateways, "model": plan.models})
+    if plan.image is not None:
+        wanted = _with_patience(wanted, plan.time_scale)
     checked = Checked(
         plan, load_settings(plan.project, plan.stack, {**plan.config, **wanted}), {**plan.config, **wanted}
     )
@@ -89,6 +96,21 @@ def check(plan: Plan) -> Checked:
     check_free(HOST, plan.port)
     check_nodes_can_listen()
     return checked
+
+
+def _check_disk(image: Path | None) -> None:
+    if image is not None and not image.is_file():
+        raise RehearsalError(
+            f"there is no disk image {image}", "Bake one: goldenfleet images bake rehearsal --on local"
+        )
+
+
+def _with_patience(wanted: Mapping[str, str], time_scale: float) -> dict[str, str]:
+    """Let model nodes boot for as long as a virtual machine takes here, in AWS's scaled seconds."""
+    tiers = json.loads(wanted["goldenfleet:tiers"])
+    patience = math.ceil(VM_BOOT_SECONDS / time_scale)
+    tiers["model"]["bootSeconds"] = min(7200, max(patience, tiers["model"].get("bootSeconds", 0)))
+    return {**wanted, "goldenfleet:tiers": json.dumps(tiers)}
 
 
 def spot_nodes(tier: Tier) -> int:

@@ -106,7 +106,7 @@ class Play:
         def at_stake() -> bool:
             instances = self._living()
             in_flight = {i.instance_id: requests_in_flight(i) for i in instances if i.tier == step.tier}
-            found[:] = [interruptions.choose_victim(instances, step, in_flight)]
+            found[:] = [interruptions.choose_victim(instances, step, in_flight, self._nodes.virtual)]
             return in_flight.get(found[0].instance_id, 0) >= _AT_STAKE
 
         try:

@@ -25,7 +25,7 @@ from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFaile
 from fleet.rehearsal.load import undisturbed
 from fleet.rehearsal.metrics import FleetMetrics
 from fleet.rehearsal.nodes import REGION, Nodes, aws_environment, base_environment
-from fleet.rehearsal.plan import Checked
+from fleet.rehearsal.plan import VM_BOOT_SECONDS, Checked
 from fleet.rehearsal.play import Play
 from fleet.rehearsal.ports import check_free, free_port, listens
 from fleet.rehearsal.processes import Processes
@@ -135,6 +135,7 @@ class Rehearsal:
                 extra={
                     "GOLDENFLEET_LIFECYCLE_DRAIN_SECONDS": f"{_LIFECYCLE_DRAIN_SECONDS * plan.time_scale:g}"
                 },
+                image=plan.image,
             )
             self._cloud = self._stack.enter_context(
                 Cloud(time_scale=plan.time_scale, seed=plan.seed, listener=self._nodes)
@@ -197,7 +198,7 @@ class Rehearsal:
         self._start_control()
         with self._step("boot"):
             self._watch.wait_until(
-                self._all_serve, _BOOT_SECONDS, "the start of every node", self._not_serving
+                self._all_serve, self._boot_s, "the start of every node", self._not_serving
             )
         self._progress.say(f"{len(self._cloud.instances())} nodes serve")
         with self._step("balancer"):
@@ -212,6 +213,10 @@ class Rehearsal:
             self._balancer.start()
             self._watch.vital("balancer")
         self._progress.say(f"balancer at {self.endpoint}")
+
+    @property
+    def _boot_s(self) -> float:
+        return VM_BOOT_SECONDS if self._plan.image else _BOOT_SECONDS
 
     def _listeners(self) -> list[Any]:
         environment = aws_environment(self._cloud.endpoint_url)

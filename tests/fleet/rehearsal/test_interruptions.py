@@ -103,6 +103,14 @@ def test_most_at_stake() -> None:
     assert choose_victim(nodes, Step("kill", "model"), {"i-1": 2, "i-2": 5}).instance_id == "i-2"
 
 
+def test_a_spot_notice_finds_the_virtual_machine_first() -> None:
+    """The node from a baked image goes by the first spot notice, and is killed like any other."""
+    nodes = [node("i-1"), node("i-2")]
+    busy = {"i-1": 9, "i-2": 1}
+    assert choose_victim(nodes, Step("spot", "model"), busy, "i-2").instance_id == "i-2"
+    assert choose_victim(nodes, Step("kill", "model"), busy, "i-2").instance_id == "i-1"
+
+
 def test_only_spot_gets_notices() -> None:
     """An on-demand node never gets a spot notice, however busy; and it is killed only for want of spot."""
     nodes = [node("i-1", purchase_option="on-demand"), node("i-2")]

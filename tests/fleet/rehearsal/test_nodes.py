@@ -13,7 +13,14 @@ import pytest
 
 from fleet.rehearsal.cloud import InstanceView
 from fleet.rehearsal.errors import ProcessFailedError
-from fleet.rehearsal.nodes import Nodes, aws_environment, node_environment, parse_event, read_log
+from fleet.rehearsal.nodes import (
+    Nodes,
+    aws_environment,
+    guest_settings,
+    node_environment,
+    parse_event,
+    read_log,
+)
 from fleet.rehearsal.processes import Processes
 
 
@@ -184,3 +191,14 @@ def test_rehearsal_killed(tmp_path: Path) -> None:
         until(lambda: log.read_text().endswith("\n"))
         parent.kill()
     until(lambda: not any(alive(int(pid)) for pid in log.read_text().split()))
+
+
+def test_a_guest_is_told_where_the_cloud_is() -> None:
+    """A virtual machine reaches the emulated AWS by the host's alias; address and metadata it knows."""
+    env = node_environment(instance(""), "http://127.0.0.1:5000", 0.1)
+    told = dict(line.split("=", 1) for line in guest_settings(env).splitlines())
+    assert told["AWS_ENDPOINT_URL"] == "http://169.254.0.2:5000"
+    assert told["GOLDENFLEET_IMDS_POLL_SECONDS"] == "0.2"
+    assert not {"GOLDENFLEET_ADDRESS", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "PATH", "AWS_CONFIG_FILE"} & set(
+        told
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.rehearsal.errors import RehearsalError
 from fleet.rehearsal.plan import Plan, check, spot_nodes
 from fleet.rehearsal.ports import free_port
 from fleet.stack.settings import load_settings
@@ -47,3 +48,22 @@ def test_sizes() -> None:
 def test_scale(seconds: float, scale: float) -> None:
     """The notice's length sets the scale of all time."""
     assert Plan(PROJECT, notice_seconds=seconds).time_scale == scale
+
+
+def test_a_missing_disk_image_is_refused(tmp_path: Path) -> None:
+    """An --image that is not there is an error before anything starts, and says how to bake one."""
+    with pytest.raises(RehearsalError) as error:
+        check(Plan(PROJECT, port=free_port("127.0.0.1"), image=tmp_path / "none.raw"))
+    assert "images bake rehearsal --on local" in error.value.hint
+
+
+def test_a_virtual_machine_is_given_time_to_boot(tmp_path: Path) -> None:
+    """With --image a model node may be unhealthy for minutes of real time before it is replaced."""
+    disk = tmp_path / "disk.raw"
+    disk.touch()
+    checked = check(Plan(PROJECT, port=free_port("127.0.0.1"), image=disk))
+    assert checked.tiers["model"].boot_seconds * checked.plan.time_scale >= 300
+    assert (
+        checked.tiers["gateway"].boot_seconds
+        == load_settings(PROJECT, "rehearsal").tiers.gateway.boot_seconds
+    )
