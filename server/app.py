@@ -241,6 +241,7 @@ def build_app(
         budget=Budget(clock, settings.retry_budget, settings.retry_budget_minimum),
         limits=Limits(
             # A node has one engine: another attempt is the gateway's to make, elsewhere.
+            holds=gateway,
             max_attempts=settings.max_attempts if gateway else 1,
             max_total_attempts=MAX_TOTAL_ATTEMPTS if gateway else 1,
             first_byte_s=settings.first_byte_seconds,

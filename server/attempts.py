@@ -40,8 +40,11 @@ _UNAVAILABLE = frozenset({Failure.CONNECT, Failure.DRAINING, Failure.OVERLOADED}
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds and bytes within which one request stays."""
+    """Seconds and bytes within which one request stays. `holds`: as long as every node refuses connections
+    it waits for one.
+    """
 
+    holds: bool
     max_attempts: int
     max_total_attempts: int
     first_byte_s: float
@@ -131,12 +134,14 @@ class Attempts:
         return max(0.0, self._deadline - self._fleet.clock())
 
     async def next_node(self) -> Node:
-        """Waits until there is one that was not tried. Raises NoNodeReady at the deadline."""
+        """Waits until there is one, not tried if possible. Raises NoNodeReady at the deadline."""
         nodes = self._fleet.nodes
-        if self._tried and nodes.pick(self._tried) is None and nodes.pick(frozenset()) is not None:
-            await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
-            self._tried.clear()
-        node = await nodes.wait_for_node(self._tried, self.seconds_left)
+        while (node := nodes.pick(self._tried)) is None:
+            # Any node will do: one that was tried and comes back may be all that is left.
+            await nodes.wait_for_node(frozenset(), self.seconds_left)
+            if nodes.pick(self._tried) is None:
+                await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
+                self._tried.clear()
         self._tried.add(node)
         self._since_progress += 1
         self._total += 1
@@ -151,6 +156,9 @@ class Attempts:
         """RETRY or RESUME. Raises NodesFailed when there is to be no other attempt."""
         if failed.failure in TOOK_NOTHING:
             self._since_progress -= 1
+        if failed.failure is Failure.CONNECT and self._fleet.limits.holds:
+            # Nothing was asked. How long a node is left alone after it paces these, the deadline ends them.
+            self._total -= 1
         situation = Situation(
             failure=failed.failure,
             attempts=self._since_progress,

@@ -13,6 +13,8 @@ Phase = Literal["serving", "accepting", "refusing", "handing_over", "empty"]
 REFUSE_AT = 0.30
 HAND_OVER_AT = 0.83
 DONE_AT = 0.92
+# However late the word comes, what runs gets this long to say that it is handed over, before it is cut.
+HAND_OVER_S = 0.25
 
 _NEXT: dict[Phase, tuple[float, Phase]] = {
     "accepting": (REFUSE_AT, "refusing"),
@@ -56,6 +58,7 @@ class Drain:
         self._timer: Timer | None = None
         self._binding = False
         self._refused = False
+        self._handing_over_at = 0.0
         self.phase: Phase = "serving"
         self.reason: str | None = None
         self.source: str | None = None
@@ -137,10 +140,12 @@ class Drain:
     def _due(self, share: float) -> float:
         assert self.started_at is not None
         assert self.deadline is not None
-        return self.started_at + share * max(0.0, self.deadline - self.started_at)
+        due = self.started_at + share * max(0.0, self.deadline - self.started_at)
+        return max(due, self._handing_over_at + HAND_OVER_S) if self.handover.is_set() else due
 
     def _enter(self, phase: Phase) -> None:
         if phase == "handing_over":
+            self._handing_over_at = self._clock()
             self.handover.set()
         self._log.info(f"drain.{phase}", in_flight=self.running)
         self._set(phase)

@@ -40,6 +40,6 @@ class Handover:
         while True:
             await self._drain.handover.wait()
             now = asyncio.get_running_loop().time()
-            for scope in list(self._running):
+            for scope in [scope for scope in self._running if not scope.expired()]:
                 scope.reschedule(now)
             await asyncio.sleep(_RECHECK_S)

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from server.attempts import Attempts, Fleet
-from server.errors import AttemptFailed, HeaderList, WireError
+from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
 from server.http.client import UpstreamResponse
 from server.http.errors import UpstreamError
@@ -157,16 +157,23 @@ class Relay:
         generation = self.record.generation
         if generation.kind != "chat" or generation.max_tokens is not None:
             return None
-        node = self._fleet.nodes.pick(frozenset())
-        if node is None:
-            return None
+        asked: set[Node] = set()
+        while (node := self._fleet.nodes.pick(asked)) is not None:
+            asked.add(node)
+            length = await self._context_length_of(node)
+            if length is not None:
+                return length
+        # Then the resume is by text, which needs no length.
+        return None
+
+    async def _context_length_of(self, node: Node) -> int | None:
+        generation = self.record.generation
         try:
             async with self._fleet.ask(
                 node, "GET", "/v1/models", self._headers, b"", head_timeout_s=self._fleet.limits.silence_s
             ) as response:
                 return _context_length(await response.read(_MAX_MODELS_BYTES), generation.body.get("model"))
-        except AttemptFailed:
-            # Then the resume is by text, which needs no length.
+        except (AttemptFailed, EngineRefused):
             return None
 
 

@@ -50,6 +50,11 @@ _CHAT_ONLY = frozenset(
         "web_search_options",
     }
 )
+_LOGPROBS = ("logprobs", "prompt_logprobs")
+
+# The prompt's token ids are what this left; applied again it would cut into them.
+_PROMPT_ONLY = frozenset({"truncate_prompt_tokens"})
+
 # A grammar's state after what was sent is known only to the node that was lost.
 _FORMATS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
 
@@ -166,7 +171,8 @@ def unsupported(generation: Generation) -> str | None:
     body = generation.body
     if generation.choices > 1 or (body.get("best_of") or 1) > 1:
         return "it has more than one choice"
-    if body.get("logprobs") not in (None, False) or body.get("prompt_logprobs") is not None:
+    # By identity: 0 is a number of logprobs, too, in a completion.
+    if any(body.get(name) is not None and body[name] is not False for name in _LOGPROBS):
         return "it asks for logprobs"
     if body.get("echo") or body.get("suffix"):
         return "it asks for echo or a suffix"
@@ -206,8 +212,11 @@ def shape(leg: Leg, chunk: Json, delta: Delta, record: Record) -> Json | None:
         return chunk | record.head if generation.wants_usage else None
     if not generation.wants_ids:
         strip_ids(chunk)
-    elif record.silent_ids and not delta.text:
-        return None
+    elif generation.choices == 1 and record.silent_ids and not delta.text:
+        if delta.prompt_token_ids is None:
+            return None
+        # The prompt's ids come but once; those of the text that is held back come with it.
+        chunk["choices"][0]["token_ids"] = []
     elif delta.token_ids and generation.choices == 1:
         chunk["choices"][0]["token_ids"] = delta.token_ids
     if not generation.wants_usage:
@@ -241,7 +250,8 @@ def _tokens_left(record: Record) -> int | None:
 
 
 def _exact_leg(record: Record, left: int | None) -> Leg:
-    body = {name: value for name, value in record.generation.body.items() if name not in _CHAT_ONLY}
+    left_out = _CHAT_ONLY | _PROMPT_ONLY
+    body = {name: value for name, value in record.generation.body.items() if name not in left_out}
     body["prompt"] = [*(record.prompt_ids or ()), *record.ids]
     body.pop("max_tokens", None)
     if left is not None:

@@ -2,7 +2,7 @@
 
 A request gets `max_attempts` nodes that take it, counted anew at every cut that comes after progress, for a
 long stream may outlive several nodes. A node that takes nothing, because it is gone or drains, is not
-counted; MAX_TOTAL_ATTEMPTS bounds them all.
+counted; MAX_TOTAL_ATTEMPTS bounds all that were reached.
 Attempts that answer a sick node's failure are also bounded by a budget, so that a sick fleet is not asked
 three times for everything. One that answers the loss of a node is not: it replaces work which that node no
 longer does, so it adds no load, and the loss of one node of three cuts a third of all requests at once.
@@ -48,7 +48,7 @@ _NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAI
 @dataclass(frozen=True, slots=True)
 class Situation:
     """`attempts` are the nodes that took the request since it began or last progressed; `total` are all
-    that were asked. The failed one is included.
+    that were reached. The failed one is included.
     """
 
     failure: Failure
@@ -93,12 +93,18 @@ class Budget:
 
     def begin(self) -> None:
         """A request arrived."""
+        self._forget()
         self._requests.append(self._clock())
         self._under_way += 1
 
     def end(self) -> None:
         """A request is over, however it went."""
         self._under_way -= 1
+
+    @property
+    def remembered(self) -> int:
+        """Requests and retries that are held in memory: those of the window."""
+        return len(self._requests) + len(self._retries)
 
     def allows(self) -> bool:
         self._forget()

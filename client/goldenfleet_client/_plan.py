@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeAlias, TypeVar
 
 from . import errors
 from ._calls import Request
-from ._retry import Failure, RetryBudget, refusal, wait_s
+from ._retry import Failure, RetryBudget, needs_budget, refusal, wait_s
 from ._sse import SseDecoder
 from ._transcript import Transcript
 from .types import Chunk, Event, GaveUp, Generation, Resumed, Retried, RetryPolicy, Timeouts
@@ -121,7 +121,7 @@ class Call:
         headers = {
             **self.means.headers,
             "x-request-id": self.means.request_id,
-            "x-goldenfleet-deadline-ms": str(math.ceil(left_s * 1000)),
+            "x-request-timeout-ms": str(math.ceil(left_s * 1000)),
         }
         connect_s = min(self.means.timeouts.connect, left_s)
         return Send(request, headers, self.attempts > 1, connect_s, min(head_s, left_s))
@@ -311,7 +311,7 @@ def _why_not(call: Call, failure: Failure, pause_s: float, progressed: bool) -> 
         return f"the service asks to wait {failure.retry_after_s:g} s"
     if call.failures_in_a_row > policy.retries:
         return f"{call.failures_in_a_row} attempts in a row failed"
-    if not progressed and not call.means.budget.withdraw():
+    if not progressed and needs_budget(failure) and not call.means.budget.withdraw():
         return "the client's retry budget is used up"
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Final, Literal
 
 from .types import RetryPolicy
 
@@ -31,6 +31,7 @@ _FINAL_CODES = frozenset({"resume_unsupported"})
 _RETRY_AFTER_SPREAD = 0.25
 
 FailureKind = Literal["unreachable", "timeout", "lost", "cut", "status", "event", "junk"]
+_GATEWAY_GONE: Final[frozenset[FailureKind]] = frozenset({"unreachable", "lost", "cut"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class RetryBudget:
     """At most `ratio` of the requests of the last `window_s` seconds may be retries, but always `minimum`.
 
     One budget is shared by all calls of a client, so that clients do not multiply the load of a service
-    that is down. Going on with a cut stream repeats no work and is not charged.
+    that is sick. Going on with a cut stream repeats no work and is not charged; see also needs_budget.
     """
 
     def __init__(
@@ -68,19 +69,35 @@ class RetryBudget:
 
     def count_request(self) -> None:
         with self._lock:
-            self._requests.append(self._clock())
+            now = self._clock()
+            self._forget(now)
+            self._requests.append(now)
+
+    @property
+    def remembered(self) -> int:
+        """Requests and retries of the window, as far as they were counted."""
+        return len(self._requests) + len(self._retries)
 
     def withdraw(self) -> bool:
         """Take one retry; False when none is left."""
         with self._lock:
             now = self._clock()
-            for moments in (self._requests, self._retries):
-                while moments and moments[0] <= now - self._window_s:
-                    moments.popleft()
+            self._forget(now)
             if len(self._retries) >= max(self._minimum, int(self._ratio * len(self._requests))):
                 return False
             self._retries.append(now)
             return True
+
+    def _forget(self, now: float) -> None:
+        for moments in (self._requests, self._retries):
+            while moments and moments[0] <= now - self._window_s:
+                moments.popleft()
+
+
+def needs_budget(failure: Failure) -> bool:
+    """An attempt that answers the loss of a gateway needs none: it replaces work that nobody does any more,
+    and one gateway of two takes half of all calls with it at once."""
+    return failure.kind not in _GATEWAY_GONE and failure.code != "node_draining"
 
 
 def backoff_s(policy: RetryPolicy, failures: int, random: float) -> float:

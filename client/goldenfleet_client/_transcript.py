@@ -18,6 +18,7 @@ class Transcript:
         self._request = request
         self._texts: list[str] = []
         self._ids: list[int] = []
+        self._silent_ids: list[int] = []
         self._prompt_ids: list[int] | None = _listed_prompt(request)
         self._all_text_has_ids = True
         self._pieces = 0
@@ -43,6 +44,7 @@ class Transcript:
     def begin_attempt(self) -> None:
         """Usage of a continuation counts what it was given as prompt: remember how much that was."""
         self._carried = self.tokens
+        self._silent_ids = []
         self._usage = None
 
     def take(self, data: str) -> str | Failure:
@@ -66,7 +68,7 @@ class Transcript:
         self._take_prompt_ids(choice)
         text, ids = _text_of(choice), choice.get("token_ids")
         if _whole_numbers(ids) and ids:
-            self._ids += ids
+            self._take_ids(ids, said=bool(text or choice.get("finish_reason")))
         elif text:
             self._all_text_has_ids = False
         if text:
@@ -75,6 +77,14 @@ class Transcript:
         if choice.get("finish_reason"):
             self.finish_reason = str(choice["finish_reason"])
         return text
+
+    def _take_ids(self, ids: list[int], *, said: bool) -> None:
+        """Tokens whose text an engine holds back, half a character, count once it comes: a continuation
+        makes them again."""
+        self._silent_ids += ids
+        if said:
+            self._ids += self._silent_ids
+            self._silent_ids = []
 
     def _take_prompt_ids(self, holder: Mapping[str, object]) -> None:
         ids = holder.get("prompt_token_ids")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -17,6 +18,19 @@ from server.http.headers import Headers
 # handler, then feel our slow reader.
 _HIGH_WATER = 64 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
+# An instance that vanishes sends no reset, and a plain answer may rightly take minutes: its system, which
+# answers for it however busy it is, is asked after 5 s of silence, and is gone after 10 s without a word.
+_LIFE_SIGNS = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 10_000),
+    )
+    if hasattr(socket, name)
+]
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -52,6 +66,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        sock: socket.socket = transport.get_extra_info("socket")
+        for level, name, value in _LIFE_SIGNS:
+            sock.setsockopt(level, name, value)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True

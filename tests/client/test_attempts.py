@@ -24,6 +24,8 @@ from goldenfleet_client import (
     Timeouts,
 )
 
+from server.app import DEADLINE_HEADER
+
 
 def waits(caller: Any) -> list[float]:
     return [event.wait_s for event in caller.events if isinstance(event, Retried)]
@@ -159,6 +161,20 @@ def test_resumes_are_not_charged_to_the_budget(callers: Any, service: Any, acts:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("how", ["reset", "close", "draining"])
+def test_a_lost_gateway_is_not_charged_to_the_budget(
+    callers: Any, service: Any, acts: Any, how: str, streamed: bool
+) -> None:
+    """Calls that a gateway took with it go to another, however many they are; a sick service is charged."""
+    lost = acts.refuse(503, code="node_draining") if how == "draining" else getattr(acts, how)
+    service.then(lost, lost, acts.speak() if streamed else acts.whole, acts.refuse(503))
+    caller = callers(service.url, budget_minimum=0, budget_ratio=0.0)
+    outcome = caller.read() if streamed else caller.outcome("generate", "x")
+    assert outcome.error is None
+    assert "budget" in str(caller.outcome("generate", "x").error)
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
 def test_the_deadline_ends_a_silent_call(callers: Any, service: Any, acts: Any, streamed: bool) -> None:
     """A service that never answers costs the deadline and no more; the connection is closed."""
     service.then(acts.silence)
@@ -188,10 +204,10 @@ def test_the_deadline_ends_retries(callers: Any, service: Any, acts: Any) -> Non
 
 
 def test_the_deadline_travels(callers: Any, service: Any, acts: Any) -> None:
-    """Each attempt says how many milliseconds are left, and later ones fewer."""
+    """Each attempt says how many milliseconds are left, where the gateway looks for it; later ones fewer."""
     service.then(acts.refuse(503, "retry-after-ms: 30"), acts.whole)
     callers(service.url, timeouts=Timeouts(total=20.0)).call("generate", "x")
-    first, second = [int(seen.headers["x-goldenfleet-deadline-ms"]) for seen in service.seen]
+    first, second = [int(seen.headers[DEADLINE_HEADER]) for seen in service.seen]
     assert 20_000 >= first >= second + 30 > 19_000
 
 

@@ -95,6 +95,16 @@ def test_without_token_ids_text_continues(caller: Any, service: Any, acts: Any, 
         assert service.seen[1].body["add_generation_prompt"] is False
 
 
+def test_tokens_whose_text_was_held_back_are_made_again(caller: Any, service: Any, acts: Any) -> None:
+    """An engine's ids of half a character were not read as text: the continuation starts before them."""
+    half = b'data: {"choices":[{"index":0,"text":"","token_ids":[103],"finish_reason":null}]}\n\n'
+    service.then(acts.speak(events=3, raw=half, cut=acts.reset), acts.speak())
+    outcome = caller.read()
+    assert outcome.text == acts.text
+    assert outcome.result.exact
+    assert service.seen[1].body["prompt"] == [7, 8, 9, 100, 101, 102]
+
+
 def test_a_service_without_ids_in_prompts(caller: Any, service: Any, acts: Any) -> None:
     """Where token ids are refused as a prompt, the stream goes on from its text."""
     service.then(acts.speak(events=4, cut=acts.reset), acts.refuse(400, code="bad"), acts.speak())

@@ -100,6 +100,17 @@ def test_the_budget_forgets() -> None:
     assert budget.withdraw()
 
 
+def test_a_long_healthy_run_is_forgotten() -> None:
+    """What the budget remembers does not grow while nothing fails: old calls allow no retries."""
+    now = [0.0]
+    budget = RetryBudget(lambda: now[0], minimum=0, window_s=10.0)
+    for _ in range(1000):
+        now[0] += 1.0
+        budget.count_request()
+    assert budget.remembered == 10
+    assert [budget.withdraw() for _ in range(3)] == [True, True, False]
+
+
 @given(st.integers(1, 5), st.floats(0, 1, exclude_max=True))
 def test_a_route_tries_every_address_once(count: int, chance: float) -> None:
     """No address is tried twice before all were tried, and the shunned ones come last."""

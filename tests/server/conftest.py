@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 from server.app import App, build_app
-from server.drain import Drain
+from server.drain import Drain, Phase
 from server.engine import api, weights
 from server.engine.cli import bind
 from server.engine.config import Limits
@@ -125,6 +125,7 @@ class Stage:
     stack: AsyncExitStack
     session: aiohttp.ClientSession
     rng: Random = field(default_factory=lambda: Random(7))
+    servers: dict[str, HttpServer] = field(default_factory=dict)
 
     async def engine(self, *plans: Plan, default: Plan | None = None) -> ScriptedEngine:
         engine = ScriptedEngine(list(plans), default or Plan())
@@ -133,7 +134,18 @@ class Stage:
         self.stack.push_async_callback(server.aclose, 0)
         self.stack.callback(engine.release.set)
         engine.address = f"127.0.0.1:{port}"
+        self.servers[engine.address] = server
         return engine
+
+    async def vanish(self, engine: ScriptedEngine) -> None:
+        """Nothing listens at the engine's address any more, and what it was saying is cut."""
+        await self.servers.pop(engine.address).aclose(0)
+
+    async def listen(self, engine: ScriptedEngine) -> None:
+        """The engine serves at its address again."""
+        server = HttpServer(engine.handle)
+        await server.listen(*engine.found[engine.address])
+        self.stack.push_async_callback(server.aclose, 0)
 
     async def embedded(self, trained: TrainedModel) -> str:
         """The address of the real engine, serving."""
@@ -170,12 +182,18 @@ class Stage:
 
     async def serve(self, settings: Settings) -> Serving:
         lines = io.StringIO()
-        phases: list[str] = []
         ready: list[bool] = []
         log = open_log(role=settings.role, instance_id="i-test", file=lines)
         telemetry = Telemetry(log)
+
+        def entered(phase: Phase) -> None:
+            # As server/process.py does.
+            server.closing = phase != "serving"
+            if phase == "empty" and drain.running:
+                server.cut()
+
         drain = Drain(
-            clock=time.time, call_later=asyncio.get_running_loop().call_later, log=log, entered=phases.append
+            clock=time.time, call_later=asyncio.get_running_loop().call_later, log=log, entered=entered
         )
         conditions = ["nodes" if settings.role == "gateway" else "engine"]
         readiness = Readiness(conditions, ready.append)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from server.drain import Drain, Phase
+from server.drain import HAND_OVER_S, Drain, Phase
 
 
 @dataclass(order=True)
@@ -205,12 +205,25 @@ def test_hurrying_past_phases_enters_them_in_order(given):
 
 
 @pytest.mark.parametrize("deadline", [0.0, 999_999.0, 1_000_000.0])
-def test_a_deadline_that_has_passed_lets_go_at_once(given, deadline):
-    """Too late for a timeline: streams are handed over and the node is empty now."""
+def test_a_deadline_that_has_passed_still_hands_over(given, deadline):
+    """Too late for a timeline: what runs gets a moment to say that it is handed over, then it is let go."""
     given.drain.enter()
     given.drain.start("spot", deadline, "imds")
-    assert given.drain.phase == "empty"
+    assert given.drain.phase == "handing_over"
     assert given.drain.handover.is_set()
+    given.time.pass_to(given.t0 + HAND_OVER_S)
+    assert given.drain.phase == "empty"
+
+
+def test_a_stop_in_a_long_drain_still_hands_over(given):
+    """A deadline that comes forward past every phase does not cut what it has not told."""
+    given.drain.enter()
+    given.drain.start("scale-in", given.t0 + 110, "imds")
+    given.time.pass_to(given.t0 + 60)
+    given.drain.start("stopped", given.t0 + 62, "signal")
+    assert given.drain.phase == "handing_over"
+    given.time.pass_to(given.t0 + 60 + HAND_OVER_S)
+    assert given.drain.phase == "empty"
 
 
 def test_a_persons_drain_can_be_undone(given):

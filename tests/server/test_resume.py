@@ -122,9 +122,36 @@ def test_what_cannot_go_on_faithfully_is_refused(body: dict[str, Any]) -> None:
         next_leg(record("chat", body, delta("a", [3]) | {"prompt_token_ids": [1]}))
 
 
-@pytest.mark.parametrize("more", [{"echo": True}, {"best_of": 3}, {"suffix": "x"}, {"prompt": ["a", "b"]}])
+def test_a_prompt_that_was_cut_to_size_is_not_cut_again() -> None:
+    """The ids of a truncated prompt are what was left of it: the continuation needs every one."""
+    body = COMPLETION | {"truncate_prompt_tokens": 2}
+    leg = next_leg(record("completions", body, text("a", [3], prompt_token_ids=[1, 2])))
+    assert leg.body["prompt"] == [1, 2, 3]
+    assert "truncate_prompt_tokens" not in leg.body
+
+
+def test_the_prompt_s_ids_reach_the_client_when_the_first_text_is_held_back() -> None:
+    """They come but once; the id of half a character comes with the other half."""
+    made = Record(check_generation("completions", COMPLETION | {"return_token_ids": True}))
+    halves = text("", [3], prompt_token_ids=[1, 2]), text("é", [4])
+    choices = [chunk["choices"][0] for chunk in feed(made, first_leg(made.generation), *halves)]
+    assert choices[0]["prompt_token_ids"] == [1, 2]
+    assert [choice["token_ids"] for choice in choices] == [[], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"echo": True},
+        {"best_of": 3},
+        {"suffix": "x"},
+        {"prompt": ["a", "b"]},
+        {"logprobs": 0},
+        {"logprobs": 1},
+    ],
+)
 def test_completions_that_cannot_go_on_are_refused(more: dict[str, Any]) -> None:
-    """Nor is an echo, a best of several, a suffix or a batch."""
+    """Nor is an echo, a best of several, a suffix, a batch or logprobs, of which 0 is a number too."""
     with pytest.raises(ResumeUnsupported):
         next_leg(record("completions", COMPLETION | more, text("a", [3], prompt_token_ids=[1])))
 

@@ -71,6 +71,17 @@ def test_the_budget_is_a_share_with_a_minimum(requests: int, allowed: int) -> No
     assert spent(budget) == allowed
 
 
+def test_a_long_healthy_run_is_forgotten() -> None:
+    """What the budget remembers does not grow while nothing fails."""
+    clock = Clock()
+    budget = Budget(clock, 0.2, 3)
+    for _ in range(1000):
+        clock.now += WINDOW_S / 10
+        budget.begin()
+        budget.end()
+    assert budget.remembered == 10
+
+
 def test_the_budget_forgets_what_is_past() -> None:
     """After the window the requests count no more, and the retries weigh no more."""
     clock = Clock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from contextlib import suppress
 
 import pytest
@@ -43,6 +44,16 @@ async def collect(request, got: bytearray) -> None:
     async with request as response:
         async for piece in response.chunks():
             got += piece
+
+
+async def test_an_upstream_that_vanishes_is_missed_by_the_system(upstream, pool):
+    """No reset comes from an instance that is gone: the kernel asks within 5 s and gives up within 12."""
+    connection = await pool.connect((await upstream(hang)).address)
+    sock = connection._transport.get_extra_info("socket")
+    options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT]
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [5, 2, 3, 10_000]
+    connection.close()
 
 
 async def test_a_body_arrives_piece_by_piece(upstream, pool):
