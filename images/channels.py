@@ -85,6 +85,7 @@ class Channels:
         """
         if source == target:
             raise ChannelError(f"{source} cannot be promoted to itself")
+        self._name(recipe, target)
         pointer = self.show(recipe, source)
         if image_id is not None and pointer.image_id != image_id:
             raise ChannelError(
