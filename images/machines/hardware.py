@@ -50,15 +50,15 @@ class Hardware:
         return self.directory / "overlay"
 
 
-WIRE = "@WIRE@"
+WIRE, SCRATCH = "@WIRE@", "@SCRATCH@"
 
 
 @dataclass(frozen=True)
 class Program:
     """One process of a machine. Its output is appended to `log`.
 
-    WIRE in its arguments stands for a file descriptor: one end of a datagram socket pair, whose other end the
-    machine's other program has.
+    In its arguments WIRE stands for a file descriptor: one end of a datagram socket pair, whose other end the
+    machine's other program has. SCRATCH stands for a directory with a short path, gone when the machine is.
     """
 
     argv: tuple[str, ...]
@@ -72,5 +72,3 @@ class Programs:
 
     main: Program
     others: tuple[Program, ...] = ()
-    scratch: Path | None = None
-    """A directory that is removed when the machine is over."""

@@ -15,12 +15,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-WIRE = "@WIRE@"
+WIRE, SCRATCH = "@WIRE@", "@SCRATCH@"
 OWNER_LEFT = 143
 LOST_HELPER = 70
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,10 +36,11 @@ def _die_with_keeper() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(program: dict[str, Any], wire: socket.socket) -> subprocess.Popen[bytes]:
+def start(program: dict[str, Any], wire: socket.socket, scratch: str) -> subprocess.Popen[bytes]:
+    argv = [part.replace(WIRE, str(wire.fileno())).replace(SCRATCH, scratch) for part in program["argv"]]
     with Path(program["log"]).open("ab") as log:
         return subprocess.Popen(
-            [part.replace(WIRE, str(wire.fileno())) for part in program["argv"]],
+            argv,
             env=program["environment"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -109,17 +111,18 @@ def main() -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     order = _first_line()
     children: list[subprocess.Popen[bytes]] = []
+    # A socket's path is at most 107 bytes long, and run directories are deep.
+    scratch = tempfile.mkdtemp(prefix="goldenfleet-vm-")
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         with ends[0], ends[1]:
             children.extend(
-                start(program, wire) for program, wire in zip(order["programs"], ends, strict=False)
+                start(program, wire, scratch) for program, wire in zip(order["programs"], ends, strict=False)
             )
         return watch(children)
     finally:
         end(children)
-        if order["scratch"] is not None:
-            shutil.rmtree(order["scratch"], ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

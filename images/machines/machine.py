@@ -36,10 +36,7 @@ class Machine:
         programs = programs_for(self.hardware, self.accelerator)
         everything = (programs.main, *programs.others)
         self._logs = tuple(program.log for program in everything)
-        order = {
-            "programs": [_order(program) for program in everything],
-            "scratch": None if programs.scratch is None else str(programs.scratch),
-        }
+        order = {"programs": [_order(program) for program in everything]}
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_KEEPER)], stdin=subprocess.PIPE, start_new_session=True
         )

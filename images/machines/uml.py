@@ -14,7 +14,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from images.machines.hardware import WIRE, Hardware, Program, Programs
+from images.machines.hardware import SCRATCH, WIRE, Hardware, Program, Programs
 from images.machines.network import slirp
 from images.machines.tools import find
 
@@ -26,15 +26,13 @@ _MAC = "52:54:00:12:34:56"
 
 def programs(hardware: Hardware) -> Programs:
     """What to run for this machine. Raises MachineFailed when a program is not installed."""
-    scratch = Path(tempfile.mkdtemp(prefix="goldenfleet-uml-"))
     return Programs(
-        main=Program(_kernel(hardware, scratch), hardware.console, environment()),
+        main=Program(_kernel(hardware), hardware.console, environment()),
         others=(Program(_network(hardware), hardware.directory / "network.log"),),
-        scratch=scratch,
     )
 
 
-def _kernel(hardware: Hardware, scratch: Path) -> tuple[str, ...]:
+def _kernel(hardware: Hardware) -> tuple[str, ...]:
     root = f"{hardware.overlay_path},{hardware.disk}" if hardware.overlay else f"{hardware.disk}"
     return (
         find("linux.uml"),
@@ -46,8 +44,7 @@ def _kernel(hardware: Hardware, scratch: Path) -> tuple[str, ...]:
         "con=null",
         "con0=null,fd:1",
         "ssl=null",
-        # A socket's path is at most 107 bytes long, and run directories are deep.
-        f"uml_dir={scratch}",
+        f"uml_dir={SCRATCH}",
         "umid=vm",
         f"vec0:transport=fd,fd={WIRE},depth=64,mac={_MAC}",
         "quiet",
