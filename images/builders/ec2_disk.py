@@ -41,7 +41,6 @@ def search_script(volume_id: str) -> str:
     `noload` and `norecovery`: a journal that was not replayed must not be replayed on a read-only disk.
     """
     serial = volume_id.replace("-", "")
-    checks = "\n".join(_check(rule.pattern, rule.allowed == "empty", rule.why) for rule in FORBIDDEN)
     return f"""set -eu
 disk=$(lsblk -ndo NAME,SERIAL | awk '$2 == "{serial}" {{ print "/dev/" $1 }}')
 [ -n "$disk" ] || disk=/dev/xvd{_DEVICE[-1]}
@@ -51,7 +50,13 @@ part=${{part#* }}
 mkdir -p {_MOUNT}
 mount -o ro,nouuid,norecovery "$part" {_MOUNT} 2>/dev/null || mount -o ro,noload "$part" {_MOUNT}
 trap 'cd /; umount {_MOUNT}' EXIT
-cd {_MOUNT}
+{search(_MOUNT)}"""
+
+
+def search(root: str) -> str:
+    """Shell lines that print what `images.forbidden.forbidden_in` would find under `root`."""
+    checks = "\n".join(_check(rule.pattern, rule.allowed == "empty", rule.why) for rule in FORBIDDEN)
+    return f"""cd {shlex.quote(root)}
 {checks}
 if [ -f etc/machine-id ] && [ ! -L etc/machine-id ] && [ -s etc/machine-id ]; then
   [ "$(cat etc/machine-id)" = {shlex.quote(MACHINE_ID.strip())} ] || echo "/etc/machine-id: not reset"
@@ -60,7 +65,7 @@ fi"""
 
 def _check(pattern: str, may_be_empty: bool, why: str) -> str:
     # The pattern stays unquoted: the shell expands it, and leaves it as it is where nothing matches.
-    test = '[ -d "$f" ] || [ -s "$f" ]' if may_be_empty else '[ -e "$f" ] || [ -L "$f" ]'
+    test = '[ -L "$f" ] || [ -d "$f" ] || [ -s "$f" ]' if may_be_empty else '[ -e "$f" ] || [ -L "$f" ]'
     said = shlex.quote(f": {why}")
     return f'for f in .{pattern}; do if {test}; then echo "${{f#.}}"{said}; fi; done'
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.server import ThreadedMotoServer
+
+from images.run import is_held, run_ids
+from tests.images.aws.layer import Layer, installed
+from tests.images.aws.layer_parts import FakeClock, Lags
+from tests.images.aws.world import World, credentials, leftovers, publish_base
 
 ROOT = Path(__file__).parents[3]
 MUTATIONS = {
@@ -46,3 +56,38 @@ def test_nothing_remains(how: str, at_least: int, tmp_path: Path) -> None:
     if how == "killed":
         named = {moment["moment"] for moment in moments}
         assert {f"{when} 1 {call}" for call in MUTATIONS for when in ("before", "after")} <= named
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """An account behind HTTP, which outlives the processes that use it."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    layer = Layer(FakeClock(), Lags(starting=3, stopping=3, terminating=3, imaging=10))
+    with credentials(), installed(layer):
+        server.start()
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        urllib.request.urlopen(f"{url}/moto-api/reset", data=b"").close()
+        world = World(layer, tmp_path)
+        publish_base(world.aws())
+        yield world
+        server.stop()
+
+
+@pytest.mark.parametrize("operation", ["RunInstances", "CreateImage"])
+def test_a_killed_process_is_swept(served: World, operation: str) -> None:
+    """A baking process that gets SIGKILL lets go of its run, and the sweep removes what it left."""
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.images.aws.victim", operation, str(served.state)],
+        cwd=ROOT,
+        env=os.environ,
+        check=False,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    (run_id,) = run_ids(served.runs)
+    assert not is_held(served.runs / run_id)
+    assert len(leftovers(served)) >= 3
+    sweep = served.sweep()
+    assert sweep.apply(sweep.plan()) == ()
+    assert leftovers(served) == []
