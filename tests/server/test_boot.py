@@ -218,6 +218,22 @@ async def test_a_gateway_boots_from_its_tier_config_and_ends_on_sigterm(start, a
     assert is_free(booted.address, 9090)
 
 
+async def test_sigterm_hands_over_what_runs(start):
+    """A request that is held when the process is told to stop is refused in words, not by a reset."""
+    nodes = {"GOLDENFLEET_NODES": "static:127.0.0.1:1", "GOLDENFLEET_IMDS_ENDPOINT": "off"}
+    booted = await start(sys.executable, "-m", "server", "--role", "gateway", **nodes)
+    await booted.line("server.started")
+    async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
+        url = f"http://{booted.address}:8080/v1/completions"
+        held = asyncio.create_task(session.post(url, json={"prompt": "x"}))
+        while (await booted.get("/state", 9090))[1]["in_flight"] == 0:
+            continue
+        booted.process.send_signal(signal.SIGTERM)
+        refusal = await held
+        assert (refusal.status, (await refusal.json())["error"]["code"]) == (503, "node_draining")
+    assert (await booted.ended())[0] == 0
+
+
 async def test_a_model_node_is_ready_with_its_engine_and_ends_with_it(start):
     """Ready after the engine's first token; when the engine dies, so does the node, with exit code 1."""
     booted = await start(sys.executable, "-m", "server", "--role", "model", GOLDENFLEET_IMDS_ENDPOINT="off")
