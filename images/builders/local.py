@@ -26,6 +26,7 @@ from images.machines.hardware import Accelerator, Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.network import free_port
 from images.machines.seed import write_seed
+from images.recipe import Recipe
 from images.remote import Login, Remote, connect
 from images.run import Run
 from images.steps import Command, MachineQuirks, Materials
@@ -89,7 +90,7 @@ class LocalBuilder:
 
     def base(self, run: Run) -> str:
         found = self._base(run)
-        return f"{_suite(run)} {found.digest[:16]}"
+        return f"{suite_of(run.recipe)} {found.digest[:16]}"
 
     def closing(self) -> tuple[Command, ...]:
         return (Command(f"rm -f {FAST_DPKG}; umount {MOUNTED} || true", sudo=True, timeout_s=60),)
@@ -163,7 +164,7 @@ class LocalBuilder:
         return tuple(str(resource) for resource in run.ledger.standing)
 
     def _base(self, run: Run) -> BaseDisk:
-        return base_disk(_suite(run), run.recipe.disk.root_gib, self._cache)
+        return base_disk(suite_of(run.recipe), run.recipe.disk.root_gib, self._cache)
 
     def _make_disk(self, run: Run, directory: Path) -> None:
         base = self._base(run)
@@ -220,11 +221,11 @@ def _login(hardware: Hardware, user: KeyPair, host: KeyPair) -> Login:
     return Login(hardware.address, hardware.forwards[0].host_port, USER, user.private, host.public)
 
 
-def _suite(run: Run) -> str:
-    local = run.recipe.base.local
+def suite_of(recipe: Recipe) -> str:
+    local = recipe.base.local
     if local is None:
         raise PlanRefused(
-            f"recipe {run.recipe.name} has no [base.local]", "name its suite, or bake with --on ec2"
+            f"recipe {recipe.name} has no [base.local]", "name its suite, or bake with --on ec2"
         )
     return local.suite
 

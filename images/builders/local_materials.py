@@ -39,6 +39,12 @@ def _is_local(url: str) -> bool:
     return url.startswith("file:")
 
 
+def copied(upload: Upload, name: str) -> str:
+    """A line of root's that brings the upload from the disk, where it has that name."""
+    mount = f"mkdir -p {MOUNTED} && {{ mountpoint -q {MOUNTED} || mount -o ro LABEL={_LABEL} {MOUNTED}; }}"
+    return f"{mount} && install -m {upload.mode:o} {MOUNTED}/{name} {shlex.quote(upload.target)}"
+
+
 class RemoteWithMaterials:
     """A Remote whose uploads come from the disk, where they are on it."""
 
@@ -54,12 +60,7 @@ class RemoteWithMaterials:
         if name is None:
             self._remote.put(upload)
             return
-        target = shlex.quote(upload.target)
-        mount = (
-            f"mkdir -p {MOUNTED} && {{ mountpoint -q {MOUNTED} || mount -o ro LABEL={_LABEL} {MOUNTED}; }}"
-        )
-        copy = f"install -m {upload.mode:o} {MOUNTED}/{name} {target}"
-        self._remote.run(Command(f"{mount} && {copy}", sudo=True, timeout_s=upload.timeout_s))
+        self._remote.run(Command(copied(upload, name), sudo=True, timeout_s=upload.timeout_s))
 
     def facts(self) -> Facts:
         return self._remote.facts()

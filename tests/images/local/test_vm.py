@@ -1,0 +1,242 @@
+"""A whole bake on this machine, and nodes booted from what it made. About five minutes."""
+
+from __future__ import annotations
+
+import http.server
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from images.bake import Options, bake
+from images.builders.local import LocalBuilder
+from images.builders.local_seeds import node_seed
+from images.checks import wait_ready
+from images.forbidden import contains
+from images.keys import KeyPair, make_key_pair
+from images.machines import disk
+from images.machines.hardware import Forward, Hardware
+from images.machines.machine import Machine
+from images.machines.network import free_port
+from images.machines.seed import Seed, cloud_config, write_seed
+from images.manifest import Manifest
+from images.recipe import load
+from images.remote import Login, SshRemote, connect
+from images.run import DEFAULT_STATE, Run
+from images.steps import Command
+
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm")]
+
+ROOT = Path(__file__).parent.parent.parent.parent
+RECIPE = ROOT / "images/recipes/rehearsal.toml"
+CANARY = b"canary-" + bytes(reversed(b"0f3c-ekab-eht-ni-detnalp"))
+PLANT = """
+install -D /dev/stdin /root/.aws/credentials
+for to in /tmp/a /var/tmp/b /root/.bash_history /home/admin/.bash_history /root/.docker/config.json \\
+    /var/log/planted.log /opt/deleted; do
+    install -D /root/.aws/credentials $to
+done
+logger --file /root/.aws/credentials
+sync
+rm /opt/deleted
+"""
+READY_S = 300
+
+
+class Planting(LocalBuilder):
+    """A builder on which somebody leaves secrets lying about."""
+
+    def start(self, run: Run) -> SshRemote:
+        remote = super().start(run)
+        remote.run(Command(PLANT, sudo=True, stdin=CANARY, secret=True))
+        return remote  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Baked:
+    manifest: Manifest
+    image: Path
+    builder: LocalBuilder
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
+    subprocess.run([sys.executable, "-m", "images.container"], cwd=ROOT, check=True)
+    state = tmp_path_factory.mktemp("state")
+    cache = DEFAULT_STATE.expanduser() / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    (state / "cache").symlink_to(cache)
+    builder = Planting(state)
+    manifest = bake(load(RECIPE), builder, runs=state / "runs", stack="rehearsal", options=Options())
+    assert manifest.image is not None
+    return Baked(manifest, Path(manifest.image.id), builder)
+
+
+class Node:
+    """A fresh node with a key of the test's, and host keys of its own that its console tells."""
+
+    def __init__(self, baked: Baked, directory: Path) -> None:
+        self.directory = directory
+        self.key: KeyPair = make_key_pair()
+        seed = node_seed(directory.name, "model", "rehearsal")
+        vendor = {
+            "ssh_authorized_keys": [self.key.public],
+            "write_files": [
+                {"path": "/etc/goldenfleet/instance.env", "content": "GOLDENFLEET_IMDS_ENDPOINT=off\n"}
+            ],
+        }
+        write_seed(Seed(seed.instance_id, seed.user_data, cloud_config(vendor)), directory / "seed.iso")
+        self.serving, self.ssh = free_port(), free_port()
+        self.machine = Machine(
+            Hardware(
+                disk=baked.image,
+                directory=directory,
+                overlay=True,
+                read_only_disks=(directory / "seed.iso",),
+                forwards=(Forward(self.serving, 8080), Forward(self.ssh, 22)),
+            ),
+            baked.builder.accelerator,
+        )
+
+    def wait_ready(self) -> float:
+        return wait_ready(f"http://127.0.0.1:{self.serving}", deadline_s=READY_S)
+
+    def host_key(self) -> str:
+        def told() -> str:
+            text = self.machine.hardware.console.read_text(errors="replace")
+            _, found, keys = text.rpartition("-----BEGIN SSH HOST KEY KEYS-----")
+            lines = (
+                keys.partition("-----END")[0].split()
+                if found and "-----END SSH HOST KEY KEYS" in keys
+                else []
+            )
+            return " ".join(lines[at : at + 2]) if (at := _index(lines, "ssh-ed25519")) is not None else ""
+
+        until(lambda: bool(told()), "the console tells no host key")
+        return told()
+
+    def login(self) -> SshRemote:
+        key = self.host_key()
+        return connect(Login("127.0.0.1", self.ssh, "admin", self.key.private, key), time.time() + READY_S)
+
+
+@pytest.fixture(scope="module")
+def nodes(baked: Baked, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    made = [Node(baked, tmp_path_factory.mktemp(f"node{number}")) for number in range(2)]
+    with made[0].machine, made[1].machine:
+        yield made
+
+
+def test_the_bake_tells_what_it_made(baked: Baked) -> None:
+    """The manifest holds the disk's digest, its checks, and how long a node takes to be ready."""
+    image = baked.manifest.image
+    assert image is not None
+    assert image.digest == disk.digest(baked.image)
+    assert {check.name for check in baked.manifest.checks} == {check.name for check in load(RECIPE).checks}
+    assert baked.manifest.boot_seconds is not None
+    assert baked.manifest.boot_seconds > 0
+
+
+def test_no_secret_of_the_bake_is_anywhere_on_the_disk(baked: Baked) -> None:
+    """Neither in a file nor in a block of a deleted one."""
+    assert not contains(baked.image, CANARY)
+
+
+def test_nodes_share_no_identity(nodes: list[Node]) -> None:
+    """Two nodes of one image have machine ids and host keys of their own, and let in no builder."""
+    for node in nodes:
+        node.wait_ready()
+    ask = Command(
+        "cat /etc/machine-id; cat /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys", sudo=True
+    )
+    said = []
+    for node in nodes:
+        with node.login() as remote:
+            machine_id, *keys = remote.run(ask, check=False).stdout.split("\n")
+            said.append((machine_id, node.host_key()))
+            assert len(machine_id) == 32
+            assert all(node.key.public in line for line in keys if line.strip() and "command=" not in line)
+    assert len({machine_id for machine_id, _ in said}) == 2
+    assert len({key for _, key in said}) == 2
+
+
+def test_a_node_serves_again_after_a_reboot(nodes: list[Node]) -> None:
+    """The same machine id and host key, another boot, and ready without being told anything."""
+    node = nodes[0]
+    node.wait_ready()
+    identity = Command(
+        "cat /etc/machine-id /proc/sys/kernel/random/boot_id /etc/ssh/ssh_host_ed25519_key.pub"
+    )
+    with node.login() as remote:
+        before = remote.run(identity).stdout.split("\n")
+        remote.run(Command("systemctl --no-block reboot", sudo=True))
+    url = f"http://127.0.0.1:{node.serving}/ready"
+    until(lambda: not answers(url), "it did not go down")
+    node.wait_ready()
+    with node.login() as remote:
+        after = remote.run(identity).stdout.split("\n")
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_node_is_a_process_like_any_other(baked: Baked, tmp_path: Path, number: signal.Signals) -> None:
+    """It serves on its own address, asks our metadata service, and is gone when it is killed."""
+    asked = threading.Event()
+
+    class Metadata(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.set()
+            self.send_error(404)
+
+        do_GET = do_PUT  # noqa: N815
+
+        def log_message(self, *_: object) -> None: ...
+
+    boot = tmp_path / "boot.sh"
+    boot.write_text("#!/bin/sh\nexec goldenfleet-boot --role model --stack rehearsal --standalone\n")
+    with http.server.ThreadingHTTPServer(("127.0.77.4", 0), Metadata) as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        command = [sys.executable, "-m", "images.machines", "run", "--image", str(baked.image)]
+        command += ["--address", "127.0.77.4", "--forward", "8080:8080", "--seed-user-data", str(boot)]
+        command += ["--metadata", f"127.0.77.4:{service.server_port}", "--directory", str(tmp_path)]
+        node = subprocess.Popen(command, cwd=ROOT)
+        try:
+            wait_ready("http://127.0.77.4:8080", deadline_s=READY_S)
+            assert asked.wait(30)
+        finally:
+            node.send_signal(number)
+            node.wait(30)
+            service.shutdown()
+            thread.join(10)
+    until(lambda: not answers("http://127.0.77.4:8080/ready"), "it outlived its process")
+    assert node.returncode in (128 + signal.SIGTERM, -signal.SIGKILL)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    ends = time.monotonic() + READY_S
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < ends, what
+        pause.wait(0.2)
+
+
+def _index(lines: list[str], wanted: str) -> int | None:
+    return lines.index(wanted) if wanted in lines else None
