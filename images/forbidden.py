@@ -63,9 +63,10 @@ FORBIDDEN = (
     Forbidden("/var/lib/cloud/seed/*", "the builder's user data"),
     Forbidden("/var/lib/amazon/ssm/*", "the builder's registration with Systems Manager"),
     Forbidden("/var/log/journal/*", "the builder's journal"),
-    Forbidden("/var/log/wtmp", "the builder's logins", "empty"),
-    Forbidden("/var/log/btmp", "the builder's logins", "empty"),
-    Forbidden("/var/log/lastlog", "the builder's logins", "empty"),
+    # Removed and not emptied: who writes to these at shutdown does not make them, and every boot does.
+    Forbidden("/var/log/wtmp", "the builder's logins"),
+    Forbidden("/var/log/btmp", "the builder's logins"),
+    Forbidden("/var/log/lastlog", "the builder's logins"),
     Forbidden("/var/log/audit/*", "the builder's audit trail", "empty"),
     Forbidden("/var/log/cloud-init*", "user data is logged there", "empty"),
     Forbidden("/var/log/apt/history.log*", "package history", "empty"),
@@ -76,8 +77,12 @@ FORBIDDEN = (
     Forbidden("/var/cache/apt/archives/*.deb", "package cache"),
     Forbidden("/var/cache/dnf/*", "package cache"),
     Forbidden("/var/lib/dnf/history*", "package history"),
-    Forbidden("/tmp/*", "temporary files"),  # noqa: S108  a pattern, not a file of ours
-    Forbidden("/var/tmp/*", "temporary files"),  # noqa: S108  a pattern, not a file of ours
+    *(
+        Forbidden(f"{folder}/{pattern}", "temporary files")
+        for folder in ("/tmp", "/var/tmp")  # noqa: S108  looked into, not written to
+        # A shell's * leaves hidden files out.
+        for pattern in ("*", ".[!.]*")
+    ),
     Forbidden("/var/crash/*", "memory of what crashed", "empty"),
     Forbidden("/var/lib/goldenfleet/inbox", "archives that were loaded already"),
     Forbidden("/etc/goldenfleet/node.env", "role and stack come from user data"),
@@ -87,10 +92,14 @@ FORBIDDEN = (
 
 def forbidden_in(root: Path) -> Iterator[str]:
     """Every forbidden thing on the mounted disk `root`, one line each. Links are not followed out of it."""
-    for rule in FORBIDDEN:
-        for path in _matches(root, rule.pattern):
-            if rule.allowed == "absent" or _has_content(path):
-                yield f"/{path.relative_to(root)}: {rule.why}"
+    found = {
+        path: rule.why
+        for rule in FORBIDDEN
+        for path in _matches(root, rule.pattern)
+        if rule.allowed == "absent" or _has_content(path)
+    }
+    for path, why in found.items():
+        yield f"/{path.relative_to(root)}: {why}"
     yield from _machine_id(root)
 
 
