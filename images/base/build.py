@@ -32,11 +32,16 @@ class BaseDisk:
 def base_disk(suite: str, size_gib: int, cache: Path) -> BaseDisk:
     """From the cache, or made now, which takes one to two minutes. Raises MachineFailed."""
     digest = _digest(suite, size_gib)
-    found = cache / "bases" / f"{suite}-{digest[:16]}"
+    found = base_directory(suite, size_gib, cache)
     with _one_at_a_time(cache / "bases"):
         if not found.is_dir():
             _make(suite, size_gib, found)
     return BaseDisk(found / "disk.raw", found / "packages.txt", digest)
+
+
+def base_directory(suite: str, size_gib: int, cache: Path) -> Path:
+    """Where the disk is, or will be: another place for every change of what it is made from."""
+    return cache / "bases" / f"{suite}-{_digest(suite, size_gib)[:16]}"
 
 
 def _make(suite: str, size_gib: int, target: Path) -> None:

@@ -17,7 +17,7 @@ from images.builders import Booted, Image
 from images.builders.local_materials import MOUNTED, MaterialsDisk, RemoteWithMaterials, materials_disk
 from images.builders.local_seeds import FAST_DPKG, builder_seed, node_seed
 from images.clock import Clock
-from images.errors import ConnectFailed, LeftBehind, PlanRefused
+from images.errors import LeftBehind, PlanRefused
 from images.forbidden import forbidden_in
 from images.keys import KeyPair, make_key_pair
 from images.machines import disk
@@ -47,6 +47,21 @@ class LocalSettings:
     """By default the fastest that is proved to work."""
     builder_memory_mib: int = 1536
     node_memory_mib: int = 1024
+
+
+class _Watching:
+    """A clock by which nobody waits for a machine that is gone: it raises MachineFailed instead."""
+
+    def __init__(self, clock: Clock, machine: Machine) -> None:
+        self._clock = clock
+        self._machine = machine
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        self._machine.expect_running()
+        self._clock.sleep(seconds)
 
 
 class LocalBuilder:
@@ -190,11 +205,7 @@ class LocalBuilder:
         return machine
 
     def _login(self, run: Run, machine: Machine, login: Login) -> Remote:
-        try:
-            return self._connect(login, run.clock.now() + _LOGIN_LIMIT_S, run.clock)
-        except ConnectFailed:
-            machine.expect_running()
-            raise
+        return self._connect(login, run.clock.now() + _LOGIN_LIMIT_S, _Watching(run.clock, machine))
 
     def _shut_down(self, run: Run) -> None:
         """A machine that died with the process that baked leaves a disk whose journal is replayed."""
