@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from images.aws import Aws
 from tests.images.aws.world import World, in_process
 
 
+@pytest.fixture(scope="session")
+def clients() -> dict[str, Aws]:
+    """Clients of moto in this process, for every test."""
+    return {}
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with in_process(tmp_path) as made:
+def world(tmp_path: Path, clients: dict[str, Aws]) -> Iterator[World]:
+    with in_process(tmp_path, regions=clients) as made:
         yield made

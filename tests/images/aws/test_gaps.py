@@ -21,14 +21,14 @@ LATER = "2030-01-01T00:00:00Z"
 
 
 @pytest.fixture
-def plain() -> Iterator[Aws]:
+def plain(clients: dict[str, Aws]) -> Iterator[Aws]:
     with credentials(), mock_aws():
-        yield Aws(REGION)
+        yield clients.setdefault(REGION, Aws(REGION))
 
 
 @pytest.fixture
-def layered(tmp_path: Path) -> Iterator[World]:
-    with in_process(tmp_path, Lags(hidden=30)) as world:
+def layered(tmp_path: Path, clients: dict[str, Aws]) -> Iterator[World]:
+    with in_process(tmp_path, Lags(hidden=30), clients) as world:
         yield world
 
 

@@ -166,13 +166,18 @@ class World:
 
 
 @contextmanager
-def in_process(state: Path, lags: Lags | None = None) -> Iterator[World]:
-    """A fresh account in this process: a crash that is a fork takes AWS's state along."""
+def in_process(
+    state: Path, lags: Lags | None = None, regions: dict[str, Aws] | None = None
+) -> Iterator[World]:
+    """A fresh account in this process: a crash that is a fork takes AWS's state along.
+
+    `regions` are clients to use again: making one takes longer than a bake.
+    """
     from moto import mock_aws
 
     layer = Layer(FakeClock(), lags or Lags())
     with credentials(), mock_aws(), installed(layer):
-        world = World(layer, state)
+        world = World(layer, state, regions=regions if regions is not None else {})
         publish_base(world.aws())
         yield world
 
