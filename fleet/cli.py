@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,14 @@ from fleet.errors import GoldenfleetError
 from images.cli import images
 
 if TYPE_CHECKING:
+    from fleet.rehearsal.cloud import InstanceView
     from fleet.rehearsal.plan import Checked
     from fleet.rehearsal.report import Facts, Report
 
 _MODEL = "goldenfleet-embedded"
 NOTICED, USAGE, INTERRUPTED = 1, 2, 130
+_MOST_NODES = 32  # of a tier; each takes some 100 MB and a share of this machine's cores
+_NAMESPACES = ("goldenfleet:", "aws:")
 _CHECKOUT = Path(fleet.__file__).parent.parent
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EXAMPLES = """\b
@@ -41,7 +44,7 @@ Examples:
 
 \b
 Exit codes: 0 no client noticed, 1 something was lost or truncated or the rehearsal failed,
-2 it cannot start as asked, 130 Ctrl-C.
+2 it cannot start as asked, 130 Ctrl-C before the report.
 """
 
 
@@ -79,14 +82,28 @@ main.add_command(images)
     metavar="WHAT",
     help="default, storm, none, or a list of spot|kill|scale-in:gateway|model.",
 )
-@click.option("--gateways", default=2, type=click.IntRange(1), show_default=True, help="Nodes of that tier.")
-@click.option("--models", default=3, type=click.IntRange(1), show_default=True, help="Nodes of that tier.")
+@click.option(
+    "--gateways",
+    default=2,
+    type=click.IntRange(1, _MOST_NODES),
+    show_default=True,
+    help="Nodes of that tier.",
+)
+@click.option(
+    "--models", default=3, type=click.IntRange(1, _MOST_NODES), show_default=True, help="Nodes of that tier."
+)
 @click.option(
     "--port", default=8088, type=click.IntRange(1, 65535), show_default=True, help="Of the endpoint."
 )
 @click.option("--seed", default=1, show_default=True, help="Of prices, prompts and think times.")
 @click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use.")
-@click.option("--config", "-c", multiple=True, metavar="KEY=VALUE", help="Replace one key of that file.")
+@click.option(
+    "--config",
+    "-c",
+    multiple=True,
+    metavar="KEY=JSON",
+    help="Replace one whole key of that file, e.g. goldenfleet:logRetentionDays=7.",
+)
 @click.option(
     "--project",
     default=_CHECKOUT,
@@ -130,9 +147,11 @@ def rehearse(
 
 def _overrides(config: tuple[str, ...]) -> Mapping[str, str]:
     pairs = [entry.partition("=") for entry in config]
-    wrong = [key for key, equals, _ in pairs if not equals]
+    wrong = [key for key, equals, _ in pairs if not equals or not key.startswith(_NAMESPACES)]
     if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not KEY=VALUE", param_hint="--config")
+        raise click.BadParameter(
+            f"{wrong[0]!r} is not KEY=JSON with a key such as goldenfleet:tiers", param_hint="--config"
+        )
     return {key: value for key, _, value in pairs}
 
 
@@ -172,7 +191,7 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
             facts = rehearsal.run()
         if checked.plan.keep:
             outputs.give(make_report(facts), facts)
-            _stay(rehearsal.endpoint, directory)
+            _stay(rehearsal.endpoint, rehearsal.nodes, directory)
         with progress.live():
             facts = rehearsal.destroy(facts)
     report = make_report(facts)
@@ -181,16 +200,24 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
     return report.kept_the_promise
 
 
-def _stay(endpoint: str, directory: Path) -> None:
-    question = (
-        '{"model": "goldenfleet-embedded", "messages": [{"role": "user", "content": "What is a notice?"}]}'
-    )
-    click.echo(
-        f"\nThe fleet goes on at {endpoint}. Try:\n\n"
-        f"  curl -s {endpoint}/v1/chat/completions -H 'content-type: application/json' -d '{question}'\n\n"
-        f"Logs are in {directory}. Ctrl-C stops everything.",
-        err=True,
-    )
+def _stay(endpoint: str, nodes: Sequence[InstanceView], directory: Path) -> None:
+    chat = f'"model": "{_MODEL}", "messages": [{{"role": "user", "content": "What is a notice?"}}]'
+    post = "-H 'content-type: application/json' -d"
+    drain = """'{"reason": "a try", "deadline_s": 60}'"""
+    lines = [
+        f"\nThe fleet goes on at {endpoint}, at these sizes. Try:\n",
+        f"  curl -N {endpoint}/v1/chat/completions {post} '{{{chat}, \"stream\": true}}'",
+        f'  curl -N {endpoint}/generate_stream {post} \'{{"inputs": "A golden image"}}\'',
+        "\nNodes, each with its state and drain on port 9090:\n",
+        *(
+            f"  {node.address:14} {node.tier:8} {node.purchase_option:10} {node.instance_id}"
+            for node in nodes
+        ),
+        f"\n  curl {nodes[-1].address}:9090/state",
+        f"  curl {nodes[-1].address}:9090/drain -H 'content-type: application/json' -d {drain}",
+        f"\nLogs are in {directory}. Ctrl-C stops everything.",
+    ]
+    click.echo("\n".join(lines), err=True)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ ensure_venv() {
   [ "$(cat "$stamp" 2>/dev/null || true)" = "$want" ] && return
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
     say "goldenfleet: $python is missing or older than 3.11. Install Python 3.11 or newer, or set PYTHON to it."; exit 1; }
-  say "goldenfleet: installing $pins into .venv (about 750 MB, once)"
+  say "goldenfleet: installing $pins into .venv (600 to 750 MB, once)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv || {
     say "goldenfleet: cannot make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt

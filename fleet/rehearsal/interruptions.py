@@ -13,9 +13,9 @@ KINDS = ("spot", "kill", "scale-in")
 TIERS = ("gateway", "model")
 STORM = "storm"
 LEAST_MODELS = 2  # a scale-in below this would leave nowhere to resume
+NONE = "none"
 _SEQUENCES = {
     "default": "spot:model,spot:gateway,kill:model,scale-in:model",
-    "none": "",
     STORM: STORM,
 }
 
@@ -36,8 +36,9 @@ def parse(text: str) -> tuple[Step, ...]:
 
     Raises UnknownInterruptionError.
     """
-    names = _SEQUENCES.get(text, text).split(",")
-    return tuple(_step(name.strip()) for name in names if name.strip())
+    if text == NONE:
+        return ()
+    return tuple(_step(name.strip()) for name in _SEQUENCES.get(text, text).split(","))
 
 
 def _step(name: str) -> Step:

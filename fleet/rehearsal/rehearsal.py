@@ -69,6 +69,11 @@ class Rehearsal:
     def endpoint(self) -> str:
         return self._balancer.url
 
+    @property
+    def nodes(self) -> list[InstanceView]:
+        """Instances that live, in the order of their addresses."""
+        return sorted(self._living(), key=lambda instance: (instance.tier or "", instance.address))
+
     def run(self) -> Facts:
         """From nothing to the last answer. Raises GoldenfleetError."""
         self._start_cloud()
@@ -287,6 +292,8 @@ class Rehearsal:
             seed=self._plan.seed,
         )
         play.run(self._plan.steps)
+        if self._plan.keep:
+            return play  # without metrics nothing scales, and the fleet stays as it was reported
         # Not before: a group that scales on its own would blur which node replaces which.
         metrics = FleetMetrics(self._cloud, self._nodes, self._balancer, self._plan.time_scale)
         self._watch.also_measure(metrics.measure)

@@ -89,12 +89,14 @@ def test_port_in_use(rehearse: Rehearse) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--interrupt", ""), "''"),
+        (("--config", "nonsense=1"), "nonsense"),
+        (("--models", "500"), "500"),
         (("--interrupt", "spot:engine"), "'spot:engine'"),
         (("--models", "2"), "scale-in:model would leave 1"),
         (("--gateways", "1"), "spot:gateway needs a spot node"),
-        (("--models", "2000"), "goldenfleet:tiers.model"),
         (("--config", "goldenfleet:tires={}"), "goldenfleet:tires"),
-        (("--config", "goldenfleet:tiers"), "KEY=VALUE"),
+        (("--config", "goldenfleet:tiers"), "KEY=JSON"),
         (("--clients", "0"), "--clients"),
         (("--notice-seconds", "1"), "--notice-seconds"),
         (("--notice-seconds", "nan"), "--notice-seconds"),
