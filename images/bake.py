@@ -105,7 +105,8 @@ def bake(
     raises LeftBehind with what is left.
     """
     plan(recipe, on=builder.name)
-    run = new_run(runs, recipe, stack, clock or SystemClock(), rng or random.SystemRandom())
+    rng = rng or random.SystemRandom()
+    run = new_run(runs, recipe, stack, clock or SystemClock(), rng, builder.name)
     with held(run):
         return _Bake(run, builder, options).go()
 
@@ -118,6 +119,8 @@ def resume(
     with held(run):
         if run.ledger.outcome not in ("", PARKED):
             raise RunError(f"run {run_id} {run.ledger.outcome}", "start a new bake")
+        if run.builder != builder.name:
+            raise RunError(f"run {run_id} was begun on {run.builder}", f"resume it with --on {run.builder}")
         return _Bake(run, builder, options).go()
 
 

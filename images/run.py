@@ -51,6 +51,12 @@ class Run:
     deadline: float
     """Seconds since the epoch; then the run counts as dead on machines that cannot see its lock."""
 
+    @property
+    def builder(self) -> str:
+        """`ec2` or `local`: whose resources stand in the ledger. Empty if it was killed before it began."""
+        begun = next((entry for entry in self.ledger.entries if entry.event == "begun"), None)
+        return str(begun.details["builder"]) if begun is not None else ""
+
     def tags(self, part: str) -> dict[str, str]:
         """What every resource of the run carries from its first moment; `part` says which one it is."""
         return {
@@ -75,7 +81,9 @@ class Run:
         return path
 
 
-def new_run(runs: Path, recipe: Recipe, stack: str, clock: Clock, rng: random.Random) -> Run:
+def new_run(
+    runs: Path, recipe: Recipe, stack: str, clock: Clock, rng: random.Random, builder: str = "ec2"
+) -> Run:
     """Make the run's directory with its ledger. Raises RunError."""
     now = clock.now()
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{rng.randbytes(3).hex()}"
@@ -90,7 +98,7 @@ def new_run(runs: Path, recipe: Recipe, stack: str, clock: Clock, rng: random.Ra
     dumped = recipe.model_dump(mode="json", exclude_defaults=True)
     saved = {"recipe": dumped, "directory": str(recipe.directory), "stack": stack, "deadline": run.deadline}
     run.write("run.json", json.dumps(saved, indent=1).encode())
-    run.ledger.begun(recipe=recipe.name, digest=digest(recipe), stack=stack)
+    run.ledger.begun(recipe=recipe.name, digest=digest(recipe), stack=stack, builder=builder)
     return run
 
 

@@ -178,6 +178,8 @@ class Sweep:
                 run = open_run(self._runs, run_id, self._clock)
             except RunError:
                 continue  # killed before it had made anything: its directory says nothing yet
+            if run.builder != "ec2":
+                continue
             held = is_held(run.directory)
             known[run_id] = KnownRun(held, run.ledger.outcome, run.deadline)
         return known

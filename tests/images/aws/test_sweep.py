@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 
 from images.builders.ec2_inventory import Found
 from images.errors import AwsRefused, RunError
-from images.run import LASTS_S, PARKED, PUBLISHED, held, open_run, run_ids
+from images.run import LASTS_S, PARKED, PUBLISHED, held, new_run, open_run, run_ids
 from images.sweep import Facts, KnownRun, decide
 from tests.images.aws.layer_parts import Fault
-from tests.images.aws.world import World, leftovers
+from tests.images.aws.world import World, leftovers, recipe
 
 NOW = 1_000_000_000.0
 DAY = 86_400.0
@@ -120,6 +121,19 @@ def test_a_run_that_goes_on_cannot_be_swept(world: World) -> None:
             world.sweep(named=frozenset({run_id})).plan()
         world.clock.sleep(LASTS_S)
         assert all(verdict.keep for verdict in world.sweep().plan().verdicts)
+
+
+def test_local_runs_are_not_ours(world: World) -> None:
+    """What stands in the ledger of a run on this machine's own builder is not taken for gone."""
+    run = new_run(world.runs, recipe(), "lab", world.clock, random.Random(1), "local")
+    run.ledger.made("image", "image", "/images/one.qcow2")
+    before = world.clock.now()
+    sweep = world.sweep()
+    sweep.apply(sweep.plan())
+    assert open_run(world.runs, run.id, world.clock).ledger.standing == run.ledger.standing
+    assert world.clock.now() - before < 60
+    with pytest.raises(RunError, match="begun on local"):
+        world.resume(run.id)
 
 
 def test_images_wait_for_references_of_plain_search(world: World) -> None:
