@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,8 @@ def _make(suite: str, size_gib: int, target: Path) -> None:
 
 
 def _command(suite: str, size_gib: int, out: Path) -> tuple[str, ...]:
-    scripts = resources.files("images.base")
-    disk_arguments = f"{out}/disk.raw {size_gib}G {out}/packages.txt"
+    scripts = Path(str(resources.files("images.base")))
+    disk = _hook(scripts / "disk.sh", out / "disk.raw", f"{size_gib}G", out / "packages.txt")
     lean = [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEAN]
     return (
         "mmdebstrap",
@@ -69,12 +70,17 @@ def _command(suite: str, size_gib: int, out: Path) -> tuple[str, ...]:
         *lean,
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         f"--include={','.join(_packages())}",
-        f'--essential-hook=sh {scripts}/initramfs.sh "$1"',
-        f'--customize-hook=sh {scripts}/customize.sh "$1"',
-        f'--customize-hook=sh {scripts}/disk.sh "$1" {disk_arguments}',
+        f"--essential-hook={_hook(scripts / 'initramfs.sh')}",
+        f"--customize-hook={_hook(scripts / 'customize.sh')}",
+        f"--customize-hook={disk}",
         suite,
         "/dev/null",
     )
+
+
+def _hook(script: Path, *arguments: str | Path) -> str:
+    """A line for mmdebstrap's shell, which has the root as $1."""
+    return f'sh {shlex.quote(str(script))} "$1" {shlex.join(map(str, arguments))}'
 
 
 def _packages() -> list[str]:
