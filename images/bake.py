@@ -17,7 +17,15 @@ from images.bake_log import Log
 from images.builders import Booted, Builder, Image
 from images.checks import refuse_failures, run_checks, wait_ready
 from images.clock import Clock, SystemClock
-from images.errors import BuilderError, CheckFailed, ImagesError, LeftBehind, RunError, WaitTimedOut
+from images.errors import (
+    BuilderError,
+    CheckFailed,
+    ImagesError,
+    LeftBehind,
+    PlanRefused,
+    RunError,
+    WaitTimedOut,
+)
 from images.manifest import CheckPart, ImagePart, Manifest, SbomPart, describe, read
 from images.materials import complete
 from images.plan import plan
@@ -104,7 +112,11 @@ def bake(
     WaitTimedOut leaves the run to be resumed. On KeyboardInterrupt everything is removed first; a second one
     raises LeftBehind with what is left.
     """
-    plan(recipe, on=builder.name)
+    if plan(recipe, on=builder.name).strategy == "baked-volume":
+        raise PlanRefused(
+            "weights.strategy baked-volume: the EC2 builder bakes the root volume only",
+            'set strategy = "baked-root", or s3-nvme or s3-stream where the plan allows it',
+        )
     rng = rng or random.SystemRandom()
     run = new_run(runs, recipe, stack, clock or SystemClock(), rng, builder.name)
     with held(run):
