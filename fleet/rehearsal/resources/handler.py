@@ -7,6 +7,7 @@ tells by the recorded name or mark whether the thing exists, and `settle` does t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -37,7 +38,7 @@ class Want:
         return default if value is None else value
 
 
-class Handler:
+class Handler(ABC):
     """Maps one type of pulumi-aws onto AWS's API."""
 
     type: ClassVar[str]
@@ -77,13 +78,13 @@ class Handler:
         del changed
         return frozenset()
 
+    @abstractmethod
     def find(self, aws: Aws, want: Want) -> str | None:
         """The id of what an earlier, interrupted `make` brought into being."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, aws: Aws, want: Want) -> str:
         """Bring it into being by one call, and return its id."""
-        raise NotImplementedError
 
     def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
         """Bring `changed` arguments into force. May be repeated."""
@@ -93,8 +94,9 @@ class Handler:
         del aws, identity, want
         return {}
 
+    @abstractmethod
     def delete(self, aws: Aws, identity: str, want: Want) -> None:
-        raise NotImplementedError
+        """Remove it from AWS."""
 
 
 def tag_list(tags: Mapping[str, Any] | None) -> list[dict[str, str]]:
