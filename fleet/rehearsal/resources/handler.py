@@ -88,6 +88,7 @@ class Handler(ABC):
 
     def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
         """Bring `changed` arguments into force. May be repeated."""
+        del aws, identity, want, changed
 
     def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
         """What AWS adds to the arguments."""
