@@ -29,7 +29,7 @@ def put(root: Path, path: str, content: str = "x") -> None:
 def clean_disk(root: Path) -> Path:
     put(root, "/etc/machine-id", "uninitialized\n")
     put(root, "/etc/hostname", "")
-    put(root, "/var/log/wtmp", "")
+    put(root, "/var/log/auth.log", "")
     (root / "tmp").mkdir()
     (root / "home/admin/.ssh").mkdir(parents=True)
     return root

@@ -83,6 +83,8 @@ def test_close_ends_threads_and_ports(client: Callable[[str], Any], port: int) -
     assert set(threading.enumerate()) == before
     assert vars(AutoScalingResponse)["create_auto_scaling_group"] is plain
     with socket.socket() as again:
+        # Connections that ended may linger; a listener may not.
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", port))
 
 
