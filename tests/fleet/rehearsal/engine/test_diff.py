@@ -14,6 +14,15 @@ from fleet.rehearsal.resources import REQUIRED, UNKNOWN, Handler
 class Thing(Handler):
     updates: ClassVar[dict[str, Any]] = {"size": 1, "name": REQUIRED}
 
+    def find(self, *_: object) -> None:
+        raise AssertionError("a plan looks at nothing")
+
+    def make(self, *_: object) -> str:
+        raise AssertionError("a plan makes nothing")
+
+    def delete(self, *_: object) -> None:
+        raise AssertionError("a plan deletes nothing")
+
 
 def record(urn: str = "a", needs: tuple[str, ...] = (), parent: str = "", **values: Any) -> Record:
     return Record(urn, "t", urn, True, parent, dependencies=needs, **values)
