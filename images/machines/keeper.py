@@ -1,7 +1,8 @@
 """The process that owns a virtual machine's processes, so that none outlives the one that asked for it.
 
-One JSON object on stdin says what to run; the end of stdin ends it all, whether it was closed or its owner
-was killed. Only the standard library is imported: it is run as a file, and must start fast.
+One JSON object on stdin says what to run, and one line on stdout which process groups were started. The end
+of stdin ends it all, whether it was closed or its owner was killed. Only the standard library is imported: it
+is run as a file, and must start fast.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def main() -> int:
             children.extend(
                 start(program, wire, scratch) for program, wire in zip(order["programs"], ends, strict=False)
             )
+        os.write(1, json.dumps([child.pid for child in children]).encode() + b"\n")
         return watch(children)
     finally:
         end(children)

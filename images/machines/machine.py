@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +32,7 @@ class Machine:
         self.accelerator = accelerator
         self._keeper: subprocess.Popen[bytes] | None = None
         self._logs: tuple[Path, ...] = ()
+        self._groups: tuple[int, ...] = ()
 
     def start(self) -> None:
         """Raises MachineFailed if a program of it is missing."""
@@ -38,11 +42,17 @@ class Machine:
         self._logs = tuple(program.log for program in everything)
         order = {"programs": [_order(program) for program in everything]}
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_KEEPER)], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", "-S", str(_KEEPER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
         self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
         self._keeper.stdin.flush()
+        with self._keeper.stdout as started:
+            self._groups = tuple(json.loads(started.readline() or b"[]"))
 
     @property
     def exit_status(self) -> int | None:
@@ -60,7 +70,7 @@ class Machine:
         if self._keeper is None:
             return 0
         try:
-            return self._keeper.wait(timeout_s)
+            return self._ended(self._keeper.wait(timeout_s))
         except subprocess.TimeoutExpired as exc:
             raise MachineFailed(
                 f"the virtual machine still runs after {timeout_s} s",
@@ -73,11 +83,20 @@ class Machine:
             return
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()
-        self._keeper.wait(_KILL_S)
+        self._ended(self._keeper.wait(_KILL_S))
 
     def last_words(self) -> str:
         """The end of each log, for an error message."""
         return "\n".join(f"{log.name}: {_tail(log)}" for log in self._logs if log.exists())
+
+    def _ended(self, status: int) -> int:
+        """A keeper that was killed ended nothing, and User-mode Linux has helpers that outlive it."""
+        if status < 0:
+            for group in self._groups:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+        self._groups = ()
+        return status
 
     def __enter__(self) -> Self:
         self.start()

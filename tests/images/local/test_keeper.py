@@ -24,7 +24,8 @@ time.sleep(600)
 OWNER = """
 import json, subprocess, sys, time
 keeper, log, text = sys.argv[1:]
-kept = subprocess.Popen([sys.executable, "-I", "-S", keeper], stdin=subprocess.PIPE, start_new_session=True)
+command = [sys.executable, "-I", "-S", keeper]
+kept = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 program = {"argv": [sys.executable, "-c", text], "log": log, "environment": {"PATH": "/usr/bin:/bin"}}
 kept.stdin.write(json.dumps({"programs": [program]}).encode() + b"\\n")
 kept.stdin.flush()
@@ -53,7 +54,10 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", "-S", keeper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def order(self, *programs: str) -> None:

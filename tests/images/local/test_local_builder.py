@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,8 @@ from images.builders.local import LocalBuilder, LocalSettings
 from images.clock import SystemClock
 from images.errors import MachineFailed, PlanRefused
 from images.machines.choose import prove
-from images.machines.hardware import Accelerator
+from images.machines.hardware import Accelerator, Hardware
+from images.machines.machine import Machine
 from images.machines.tools import run as run_tool
 from images.recipe import Recipe
 from images.run import Run, new_run
@@ -94,3 +100,36 @@ def test_another_process_discards_what_a_killed_one_left(tmp_path: Path, make_re
     assert not image.exists()
     assert not (run.directory / "builder").exists()
     assert run.ledger.standing == ()
+
+
+def test_a_machine_whose_keeper_is_killed_is_gone_too(tmp_path: Path) -> None:
+    """User-mode Linux has processes that outlive its own: the owner ends them if the keeper cannot."""
+    assert prove("uml") is None
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(1024**2)
+    with Machine(Hardware(disk=disk, directory=tmp_path / "vm", memory_mib=64), "uml") as machine:
+        until(lambda: len(using(disk)) > 2, "it has no helpers")
+        parent = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        keepers = [int(pid) for pid in parent if b"keeper.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        for pid in keepers:
+            os.kill(pid, signal.SIGKILL)
+        assert machine.wait(20) == -signal.SIGKILL
+    until(lambda: not using(disk), "something of the machine is still there")
+
+
+def using(path: Path) -> list[str]:
+    """Processes with the path on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if str(path).encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends, what
+        os.sched_yield()
