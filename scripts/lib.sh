@@ -19,3 +19,16 @@ ensure_venv() {
   VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable . --editable ./client
   printf '%s\n' "$want" >"$stamp"
 }
+
+# ensure_packages FILE: the Debian packages that FILE names are installed, where we may install them.
+ensure_packages() {
+  local missing
+  command -v dpkg-query >/dev/null || return 0
+  missing=$(grep -v '^#' "$1" | xargs -n1 sh -c 'dpkg-query -W -f="\${Status}" "$0" 2>/dev/null | grep -q "ok installed" || echo "$0"')
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" != 0 ]; then
+    say "goldenfleet: tests of virtual machines need packages: sudo apt-get install $(echo $missing)"; return 0
+  fi
+  say "goldenfleet: installing" $missing
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+}
