@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
+from fleet.control.aws import Account
+
 
 def test_an_interruption(fleet: Any) -> None:
     """The instance leaves balancer and group, its replacement launches, and the node hears the deadline."""
@@ -61,6 +63,16 @@ def test_an_interruption_twice(fleet: Any) -> None:
     assert len(fleet.logged("instance.detached")) == 1
     assert len(fleet.cloud.instances()) == 3
     assert fleet.waiting() == 0
+
+
+def test_two_handlers_detach_the_same_instance(fleet: Any) -> None:
+    """Whoever comes second finds done what it wanted, and the desired capacity as it was."""
+    group = fleet.cloud.groups()[0]
+    victim = fleet.members()[0]
+    for _ in range(2):
+        Account().detach(victim.instance_id, group.name)
+    assert victim.instance_id not in {member.instance_id for member in fleet.members()}
+    assert fleet.cloud.groups()[0].desired == group.desired
 
 
 def test_an_interruption_of_a_dead_node(fleet: Any) -> None:
