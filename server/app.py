@@ -3,27 +3,26 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from server.admission.admission import Admission, NoAdmission, Ticket
 from server.attempts import STATE_HEADER, Fleet, Limits
+from server.auth.gatekeeper import Gatekeeper, OpenGate
 from server.discovery import Found, Source, open_source, watch
 from server.drain import Drain
 from server.errors import (
     DiscoveryFailed,
     HeaderList,
-    MethodNotAllowed,
     NodeDraining,
-    NotFound,
     NotYetReady,
     RequestRefused,
     RequestTooLarge,
-    Wire,
 )
 from server.handover import Handover
 from server.http.client import UpstreamPool
@@ -32,37 +31,13 @@ from server.http.exchange import Exchange
 from server.proxy import Call, EngineProxy, Proxy
 from server.readiness import Readiness
 from server.retry import MAX_TOTAL_ATTEMPTS, Budget
+from server.routes import PROBES, Route, find_route, wire_of
 from server.settings import Settings
 from server.telemetry import Telemetry
 from server.upstreams import NodeSet
 
-VERSION = "0.1.0"
 DEADLINE_HEADER = "x-request-timeout-ms"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-@dataclass(frozen=True)
-class Route:
-    """`serve` answers; `body` says whether the request has one; `name` is the metrics' label."""
-
-    name: str
-    wire: Wire
-    serve: Callable[[Proxy, Call, bytes], Awaitable[None]]
-    body: bool = True
-
-
-ROUTES: dict[str, dict[str, Route]] = {
-    "/v1/chat/completions": {"POST": Route("chat", "openai", lambda p, c, b: p.chat(c, b))},
-    "/v1/completions": {"POST": Route("completions", "openai", lambda p, c, b: p.completions(c, b))},
-    "/v1/models": {"GET": Route("models", "openai", lambda p, c, _: p.models(c), body=False)},
-    "/": {"POST": Route("tgi", "tgi", lambda p, c, b: p.tgi(c, b, stream=None, listed=True))},
-    "/generate": {"POST": Route("generate", "tgi", lambda p, c, b: p.tgi(c, b, stream=False, listed=False))},
-    "/generate_stream": {
-        "POST": Route("generate_stream", "tgi", lambda p, c, b: p.tgi(c, b, stream=True, listed=False))
-    },
-    "/info": {"GET": Route("info", "tgi", lambda p, c, _: p.info(c, VERSION), body=False)},
-}
-_PROBES = ("/health", "/ready")
 
 
 class App:
@@ -76,6 +51,8 @@ class App:
         readiness: Readiness,
         fleet: Fleet,
         source: Source | None,
+        gatekeeper: Gatekeeper,
+        admission: Admission,
     ) -> None:
         self._settings = settings
         self._drain = drain
@@ -83,6 +60,8 @@ class App:
         self._readiness = readiness
         self._fleet = fleet
         self._source = source
+        self._gatekeeper = gatekeeper
+        self._admission = admission
         self._handover = Handover(drain)
         make = Proxy if settings.role == "gateway" else EngineProxy
         self._proxy = make(fleet, self._handover, settings.heartbeat_seconds, fleet.rng)
@@ -116,16 +95,17 @@ class App:
             exchange, request_id, self._headers(request_id), self._deadline_s(exchange), self._fleet.clock()
         )
         try:
-            if request.path in _PROBES and request.method in ("GET", "HEAD"):
+            if request.path in PROBES and request.method in ("GET", "HEAD"):
                 await self._probe(call)
                 return
-            route = _route(request.path, request.method)
-            await self._serve(route, replace(call, first_byte=self._first_byte(route, call.began)))
+            route = find_route(request.path, request.method)
+            principal = await self._gatekeeper.principal(request, route.scope)
+            await self._admitted(route, replace(call, principal=principal))
         except RequestRefused as exc:
             outcome = exc.code
             # An error inside a stream has been told there.
             if not exchange.started:
-                await call.refuse(exc, _wire(request.path))
+                await call.refuse(exc, wire_of(request.path))
         except ClientGone:
             outcome = "client_gone"
         except asyncio.CancelledError:
@@ -134,16 +114,36 @@ class App:
         finally:
             self._count(route, outcome, call.began)
 
-    async def _serve(self, route: Route, call: Call) -> None:
+    async def _admitted(self, route: Route, call: Call) -> None:
+        """Limits first, for they cost nothing; then the body; then a place, which no slow upload holds."""
         if not self._drain.accepts:
             self._drain.refused()
             raise NodeDraining
         with self._drain.in_flight():
-            self._fleet.budget.begin()
+            ticket = await self._admission.admit(call.principal, call.exchange.request)
             try:
-                await route.serve(self._proxy, call, await self._body(call) if route.body else b"")
+                call.headers.extend(ticket.headers)
+                body = await self._body(call) if route.body else b""
+                await ticket.slot(call.deadline_s)
+                await self._serve(route, self._with_ticket(route, call, ticket), body)
             finally:
-                self._fleet.budget.end()
+                ticket.end()
+
+    async def _serve(self, route: Route, call: Call, body: bytes) -> None:
+        self._fleet.budget.begin()
+        try:
+            await route.serve(self._proxy, call, body)
+        finally:
+            self._fleet.budget.end()
+
+    def _with_ticket(self, route: Route, call: Call, ticket: Ticket) -> Call:
+        seconds = self._telemetry.first_byte.labels(route=route.name)
+
+        def first_byte() -> None:
+            seconds.observe(self._fleet.clock() - call.began)
+            ticket.first_token()
+
+        return replace(call, first_byte=first_byte, ticket=ticket)
 
     async def _body(self, call: Call) -> bytes:
         try:
@@ -204,10 +204,6 @@ class App:
             return most
         return min(most, int(asked) / 1000)
 
-    def _first_byte(self, route: Route, began: float) -> Callable[[], None]:
-        seconds = self._telemetry.first_byte.labels(route=route.name)
-        return lambda: seconds.observe(self._fleet.clock() - began)
-
     def _count(self, route: Route | None, outcome: str, began: float) -> None:
         if route is None and outcome == "ok":
             return
@@ -253,23 +249,7 @@ def build_app(
         clock=clock,
         sleep=asyncio.sleep,
     )
-    return App(settings, drain, telemetry, readiness, fleet, source)
-
-
-def _route(path: str, method: str) -> Route:
-    methods = ROUTES.get(path)
-    if methods is None and path not in _PROBES:
-        raise NotFound("There is no such path here.")
-    route = (methods or {}).get(method)
-    if route is None:
-        allow = ", ".join(methods or ("GET", "HEAD"))
-        raise MethodNotAllowed(f"This path is for {allow}.", allow=allow)
-    return route
-
-
-def _wire(path: str) -> Wire:
-    routes = ROUTES.get(path)
-    return next(iter(routes.values())).wire if routes else "openai"
+    return App(settings, drain, telemetry, readiness, fleet, source, OpenGate(), NoAdmission())
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
+from server.admission.admission import NO_TICKET, Ticket
 from server.attempts import Attempts, Fleet, given_up
+from server.auth.principal import ANONYMOUS, Principal
 from server.errors import (
     AttemptFailed,
     HeaderList,
@@ -45,6 +47,8 @@ class Call:
     deadline_s: float
     began: float
     first_byte: Callable[[], None] = lambda: None
+    principal: Principal = ANONYMOUS
+    ticket: Ticket = NO_TICKET
 
     def upstream_headers(self, *, stream: bool) -> HeaderList:
         """Nothing that the client sent goes on but its request's id and body."""
@@ -150,6 +154,7 @@ class Proxy:
 
     async def _whole(self, call: Call, method: str, target: str, body: bytes) -> tuple[HeaderList, bytes]:
         """An answer that is complete before any of it is passed on: whatever goes wrong can be retried."""
+        call.ticket.unary()
         attempts = self._attempts(call)
         async with self._handover.within(call.deadline_s):
             while True:
