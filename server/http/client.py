@@ -187,6 +187,11 @@ class RequestContext:
         self._chunk_timeout_s = chunk_timeout_s
         self._connection: UpstreamConnection | None = None
 
+    @property
+    def connection(self) -> UpstreamConnection | None:
+        """The connection that the request went out on; None before there is one."""
+        return self._connection
+
     async def __aenter__(self) -> UpstreamResponse:
         reused = self._pool.reuse(self._address)
         if reused is not None and await self._asked(reused):

@@ -45,6 +45,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._silence = Deadline(loop, self._silent)
         self._gone = False
         self._reading = True
+        self.heard_at = loop.time()
+        self.longest_gap = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -84,6 +86,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self.heard = True
+        now = self._loop.time()
+        gap = now - self.heard_at
+        if gap > self.longest_gap:
+            self.longest_gap = gap
+        self.heard_at = now
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -140,7 +147,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._silence.clear()
             self._wake()
 
-    # For the pool
+    # For the pool and for who watches over a request
+    #
+    # `heard_at` is the loop's time of the last byte, or of the request where there is none yet;
+    # `longest_gap` the longest wait for one, in seconds, since the request or since it was set to 0.
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it is we who do not read: a slow reader's silence is not the upstream's."""
+        return not self._reading
 
     @property
     def usable(self) -> bool:
@@ -160,6 +175,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
         self._method = method
         self._keep_open = False
+        self.heard_at = self._loop.time()
+        self.longest_gap = 0.0
 
     def release(self) -> None:
         """Between two requests nothing is expected."""
@@ -173,6 +190,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._gone = True
             self._transport.abort()
             self._on_lost(self)
+
+    def give_up(self, error: UpstreamError) -> None:
+        """Cut it now; who waits for its response gets `error`."""
+        if self._failure is None and not self.complete:
+            self._failure = error
+            self._wake()
+            self.close()
 
     async def head(self, timeout_s: float | None) -> None:
         """Wait until `status` and `headers` are here. Raises ResponseLost or UpstreamTimeout."""
@@ -211,6 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _resume(self) -> None:
         if not self._reading and not self._gone:
             self._reading = True
+            self.heard_at = self._loop.time()
             self._transport.resume_reading()
 
     async def _change(self) -> None:
@@ -223,9 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _silent(self) -> None:
         stage = "inside its body" if self.status else "before its response"
-        self._failure = self._failure or UpstreamTimeout(f"the upstream fell silent {stage}")
-        self._wake()
-        self.close()
+        self.give_up(UpstreamTimeout(f"the upstream fell silent {stage}"))
 
     def _fail(self, what: str, cause: Exception | None) -> None:
         if self._failure is None and not self.complete:
