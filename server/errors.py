@@ -4,20 +4,28 @@
     ├── SettingsError            settings, user data or tier config that cannot work: nothing starts
     ├── RequestRefused           an answer to the client: status, type and code in the wire's envelope
     │   ├── BadRequest           400
+    │   ├── Unauthenticated      401  the same for every cause
+    │   ├── Forbidden            403  a known sender without the route's scope
     │   ├── NotFound             404
+    │   ├── ModelNotFound        404  no such model, or not for this sender: the two look alike
     │   ├── MethodNotAllowed     405
     │   ├── RequestTooLarge      413
+    │   ├── RateLimited          429  a limit of the key or its tenant
+    │   ├── TooManyFailures      429  a peer that sent too many bad credentials
     │   ├── EngineRefused        4xx  the engine's own validation, passed on
     │   ├── ResumeUnsupported    in a stream: it was cut and cannot be continued faithfully
     │   ├── NodesFailed          502, 503  every attempt that was allowed has failed
     │   ├── NodeDraining         503  ask another node
     │   ├── NoNodeReady          503  no node is ready
     │   ├── NotYetReady          503  this node cannot serve yet
+    │   ├── Overloaded           503  no place before the deadline, or shed for a higher class
     │   └── DeadlineExceeded     504
     ├── AttemptFailed            one node failed a request; another may be asked
     ├── WireError                an upstream's answer is not the engine's wire format
     │   └── EventTooLarge        one server-sent event exceeds its bound
-    └── DiscoveryFailed          the node set could not be read; the last good one stays
+    ├── DiscoveryFailed          the node set could not be read; the last good one stays
+    ├── SecretUnreadable         a file, parameter or secret could not be read
+    └── KeysUnusable             keys or key set that cannot be used; the last good ones stay
 
 What a connection can do is in server/http/errors.py.
 Engines' and libraries' exceptions are translated into these where they enter.
@@ -91,6 +99,57 @@ class MethodNotAllowed(RequestRefused):
         self.allow = allow
 
 
+class Unauthenticated(RequestRefused):
+    """Which check failed is nobody's business, so every instance says the same."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    tgi_type = "validation"
+
+    def __init__(self) -> None:
+        super().__init__("A valid key is required: send it as `Authorization: Bearer KEY`.")
+
+
+class Forbidden(RequestRefused):
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+    tgi_type = "validation"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("The model does not exist, or your key is not for it.", param="model")
+
+
+class RateLimited(RequestRefused):
+    """`headers` are the x-ratelimit-* ones."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    tgi_type = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float, headers: HeaderList) -> None:
+        super().__init__(message, retry_after_ms=min(60_000, max(1, int(retry_after_s * 1000) + 1)))
+        self.headers = headers
+
+
+class TooManyFailures(RequestRefused):
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_failures"
+    tgi_type = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests with bad keys came from here; wait.", retry_after_ms=60_000, should_retry=False
+        )
+
+
 class RequestTooLarge(RequestRefused):
     status = 413
     type = "invalid_request_error"
@@ -158,6 +217,19 @@ class NotYetReady(RequestRefused):
     tgi_type = "overloaded"
 
 
+class Overloaded(RequestRefused):
+    status = 503
+    code = "overloaded"
+    tgi_type = "overloaded"
+
+    def __init__(self, *, retry_after_ms: int) -> None:
+        super().__init__(
+            "The fleet has more work than it can begin; try again later.",
+            retry_after_ms=retry_after_ms,
+            should_retry=True,
+        )
+
+
 class DeadlineExceeded(RequestRefused):
     status = 504
     code = "deadline_exceeded"
@@ -181,6 +253,14 @@ class EventTooLarge(WireError):
 
 class DiscoveryFailed(ServerError):
     """The node set could not be read."""
+
+
+class SecretUnreadable(ServerError):
+    """What a reference names could not be read. The message never holds what was read."""
+
+
+class KeysUnusable(ServerError):
+    """Keys, or a key set, that cannot be used. The message quotes neither a key nor its hash."""
 
 
 def envelope(error: RequestRefused, wire: Wire, request_id: str | None = None) -> bytes:
@@ -207,6 +287,10 @@ def _refusal_headers(error: RequestRefused) -> Iterable[tuple[bytes, bytes]]:
         yield b"retry-after", str(min(60, -(-error.retry_after_ms // 1000))).encode()
     if error.should_retry is not None:
         yield b"x-should-retry", b"true" if error.should_retry else b"false"
+    if isinstance(error, RateLimited):
+        yield from error.headers
+    if isinstance(error, Unauthenticated):
+        yield b"www-authenticate", b"Bearer"
     if isinstance(error, MethodNotAllowed):
         yield b"allow", error.allow.encode()
     if isinstance(error, NodeDraining):
