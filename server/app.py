@@ -1,5 +1,7 @@
 """The serving port's application: routes, refusals and the drain, for either role."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import time
@@ -8,10 +10,11 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from server.admission.admission import Admission, NoAdmission, Ticket
+from server.access_log import AccessLog
+from server.admission.admission import Admission, NoAdmission
 from server.attempts import STATE_HEADER, Fleet, Limits
 from server.auth.gatekeeper import Gatekeeper, OpenGate
 from server.discovery import Found, Source, open_source, watch
@@ -28,6 +31,7 @@ from server.handover import Handover
 from server.http.client import UpstreamPool
 from server.http.errors import BodyTooLarge, ClientGone
 from server.http.exchange import Exchange
+from server.observation import BUG, CLIENT_GONE, OK, TRACEPARENT, Observer
 from server.proxy import Call, EngineProxy, Proxy
 from server.readiness import Readiness
 from server.retry import MAX_TOTAL_ATTEMPTS, Budget
@@ -35,6 +39,9 @@ from server.routes import PROBES, Route, find_route, wire_of
 from server.settings import Settings
 from server.telemetry import Telemetry
 from server.upstreams import NodeSet
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
 
 DEADLINE_HEADER = "x-request-timeout-ms"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -53,6 +60,7 @@ class App:
         source: Source | None,
         gatekeeper: Gatekeeper,
         admission: Admission,
+        observer: Observer,
     ) -> None:
         self._settings = settings
         self._drain = drain
@@ -62,6 +70,7 @@ class App:
         self._source = source
         self._gatekeeper = gatekeeper
         self._admission = admission
+        self._observer = observer
         self._handover = Handover(drain)
         make = Proxy if settings.role == "gateway" else EngineProxy
         self._proxy = make(fleet, self._handover, settings.heartbeat_seconds, fleet.rng)
@@ -89,30 +98,34 @@ class App:
         """One request, from its head to its response's end."""
         request = exchange.request
         request_id = self._request_id(request.headers.get("x-request-id"))
-        route: Route | None = None
-        outcome = "ok"
-        call = Call(
-            exchange, request_id, self._headers(request_id), self._deadline_s(exchange), self._fleet.clock()
-        )
+        seen = self._observer.begin(request_id, request.headers.get(TRACEPARENT))
+        headers = self._headers(request_id)
+        call = Call(exchange, request_id, headers, self._deadline_s(exchange), seen.began, seen)
+        outcome: str = BUG
+        status: int | None = 500
         try:
             if request.path in PROBES and request.method in ("GET", "HEAD"):
                 await self._probe(call)
+                outcome, status = OK, 200
                 return
             route = find_route(request.path, request.method)
+            seen.routed(route.name)
             principal = await self._gatekeeper.principal(request, route.scope)
+            seen.tenant = principal.tenant
             await self._admitted(route, replace(call, principal=principal))
+            outcome, status = OK, 200
         except RequestRefused as exc:
-            outcome = exc.code
+            outcome, status = exc.code, 200
             # An error inside a stream has been told there.
             if not exchange.started:
-                await call.refuse(exc, wire_of(request.path))
+                status = await call.refuse(exc, wire_of(request.path))
         except ClientGone:
-            outcome = "client_gone"
+            outcome, status = CLIENT_GONE, None
         except asyncio.CancelledError:
-            outcome = "client_gone"
+            outcome, status = CLIENT_GONE, None
             raise
         finally:
-            self._count(route, outcome, call.began)
+            seen.ended(outcome, status)
 
     async def _admitted(self, route: Route, call: Call) -> None:
         """Limits first, for they cost nothing; then the body; then a place, which no slow upload holds."""
@@ -125,9 +138,10 @@ class App:
                 call.headers.extend(ticket.headers)
                 body = await self._body(call) if route.body else b""
                 await ticket.slot(call.deadline_s)
-                await self._serve(route, self._with_ticket(route, call, ticket), body)
+                call.observation.admitted(ticket.first_token)
+                await self._serve(route, replace(call, ticket=ticket), body)
             finally:
-                ticket.end()
+                ticket.end(call.observation.tokens_used)
 
     async def _serve(self, route: Route, call: Call, body: bytes) -> None:
         self._fleet.budget.begin()
@@ -135,15 +149,6 @@ class App:
             await route.serve(self._proxy, call, body)
         finally:
             self._fleet.budget.end()
-
-    def _with_ticket(self, route: Route, call: Call, ticket: Ticket) -> Call:
-        seconds = self._telemetry.first_byte.labels(route=route.name)
-
-        def first_byte() -> None:
-            seconds.observe(self._fleet.clock() - call.began)
-            ticket.first_token()
-
-        return replace(call, first_byte=first_byte, ticket=ticket)
 
     async def _body(self, call: Call) -> bytes:
         try:
@@ -176,8 +181,6 @@ class App:
 
     def _found(self, found: Found) -> None:
         self._fleet.nodes.replace(found)
-        for state, count in self._fleet.nodes.counts().items():
-            self._telemetry.nodes.labels(state=state).set(count)
         # Once it has had a node, a gateway holds requests while there is none.
         if found:
             self._readiness.set("nodes", True)
@@ -204,13 +207,6 @@ class App:
             return most
         return min(most, int(asked) / 1000)
 
-    def _count(self, route: Route | None, outcome: str, began: float) -> None:
-        if route is None and outcome == "ok":
-            return
-        name = route.name if route else "none"
-        self._telemetry.requests.labels(route=name, outcome=outcome).inc()
-        self._telemetry.latency.labels(route=name).observe(self._fleet.clock() - began)
-
 
 def build_app(
     settings: Settings,
@@ -220,9 +216,12 @@ def build_app(
     *,
     rng: Random | None = None,
     clock: Callable[[], float] = time.monotonic,
+    tracing: Tracing | None = None,
 ) -> App:
     """The application of either role. `clock` is monotonic seconds. Raises SettingsError."""
     rng = rng or Random()
+    access_log = AccessLog(settings.access_log, telemetry.log, telemetry.metrics.unlogged, clock)
+    observer = Observer(telemetry.metrics, telemetry.log, access_log, clock, tracing=tracing)
     nodes = NodeSet(rng, clock)
     source = None
     gateway = settings.role == "gateway"
@@ -244,12 +243,14 @@ def build_app(
             silence_s=settings.silence_seconds,
             max_response_bytes=settings.max_response_bytes,
         ),
-        telemetry=telemetry,
         rng=rng,
         clock=clock,
         sleep=asyncio.sleep,
     )
-    return App(settings, drain, telemetry, readiness, fleet, source, OpenGate(), NoAdmission())
+    telemetry.metrics.read_by_label(
+        "nodes", lambda: {str(state): count for state, count in nodes.counts().items()}
+    )
+    return App(settings, drain, telemetry, readiness, fleet, source, OpenGate(), NoAdmission(), observer)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -1,10 +1,12 @@
 """One request's attempts: which node, what its answer means, and whether to ask another."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
+from types import TracebackType
+from typing import Literal
 
+from server import affinity
 from server.errors import (
     AttemptFailed,
     EngineRefused,
@@ -12,20 +14,25 @@ from server.errors import (
     NodesFailed,
     WireError,
 )
-from server.http.client import UpstreamPool, UpstreamResponse
+from server.http.client import RequestContext, UpstreamPool, UpstreamResponse
 from server.http.errors import (
     BodyCut,
     BodyTooLarge,
     ConnectFailed,
     ResponseLost,
     UpstreamError,
+    UpstreamSilent,
     UpstreamTimeout,
 )
 from server.http.headers import Headers
+from server.observation import Observation
+from server.pace import Pace, Paces, Wait
+from server.probe import Prober
+from server.resume import unsupported
 from server.retry import TOOK_NOTHING, Action, Budget, Failure, Situation, backoff_s, decide, needs_budget
-from server.telemetry import Telemetry
 from server.upstreams import Node, NodeSet
-from server.wire.openai import read_refusal
+from server.watch import Watch, Watchman
+from server.wire.openai import Generation, read_refusal
 
 STATE_HEADER = "x-goldenfleet-state"
 _MAX_REFUSAL_BYTES = 64 * 1024
@@ -34,22 +41,28 @@ _FAILURES: dict[type[UpstreamError], Failure] = {
     ResponseLost: Failure.LOST,
     BodyCut: Failure.CUT,
     UpstreamTimeout: Failure.TIMEOUT,
+    UpstreamSilent: Failure.SILENT,
 }
-_UNAVAILABLE = frozenset({Failure.CONNECT, Failure.DRAINING, Failure.OVERLOADED})
+_UNAVAILABLE = frozenset({Failure.CONNECT, Failure.DRAINING, Failure.OVERLOADED, Failure.SILENT})
+# Whoever is held to its deadline is refused so long before it, to be told so in words.
+_LAST_WORD_S = 0.25
+# After these the node is asked last for a moment: it may be gone, or has too much to do.
+_DOUBTFUL = frozenset({Failure.LOST, Failure.CUT, Failure.TIMEOUT, Failure.SILENT, Failure.OVERLOADED})
+
+Expects = Literal["tokens", "answer", "listing"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds and bytes within which one request stays. `holds`: as long as every node refuses connections
-    it waits for one.
+    """Bounds of one request. `holds`: as long as no node can take it, it waits for one. `affinity_characters`
+    is the length of the beginning that places a request, None to place it by load alone.
     """
 
     holds: bool
     max_attempts: int
     max_total_attempts: int
-    first_byte_s: float
-    silence_s: float
     max_response_bytes: int
+    affinity_characters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,100 +73,200 @@ class Fleet:
     pool: UpstreamPool
     budget: Budget
     limits: Limits
-    telemetry: Telemetry
+    paces: Paces
+    watchman: Watchman
+    prober: Prober
     rng: Random
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
 
-    @asynccontextmanager
-    async def ask(
-        self,
-        node: Node,
-        method: str,
-        target: str,
-        headers: HeaderList,
-        body: bytes,
-        *,
-        head_timeout_s: float,
-    ) -> AsyncIterator[UpstreamResponse]:
-        """One attempt. Raises AttemptFailed for what the node did, EngineRefused for the request's fault.
+    async def aclose(self) -> None:
+        """End probes and close connections."""
+        self.watchman.close()
+        await self.prober.aclose()
+        await self.pool.aclose()
 
-        Errors of reading the response inside the context are translated too.
-        """
-        try:
-            with self.nodes.sending(node):
-                async with self.pool.request(
-                    node.address,
-                    method,
-                    target,
-                    headers,
-                    body,
-                    head_timeout_s=head_timeout_s,
-                    chunk_timeout_s=self.limits.silence_s,
-                ) as response:
-                    self.nodes.answered(node)
-                    if response.headers.get(STATE_HEADER) == "draining":
-                        self.nodes.drains(node, refuses=response.status == 503)
-                    if response.status != 200:
-                        raise await _refusal(response)
-                    yield response
-        except UpstreamError as exc:
-            failure = _FAILURES.get(type(exc), Failure.LOST)
-            raise self._failed(node, AttemptFailed(failure, str(exc))) from exc
-        except (WireError, BodyTooLarge) as exc:
-            raise self._failed(node, AttemptFailed(Failure.MALFORMED, str(exc))) from exc
-        except AttemptFailed as exc:
-            raise self._failed(node, exc) from exc.__cause__
-
-    def _failed(self, node: Node, failed: AttemptFailed) -> AttemptFailed:
-        if failed.failure is Failure.DRAINING:
+    def failed(self, node: Node, failed: AttemptFailed) -> None:
+        """What a failed attempt says of its node."""
+        failure = failed.failure
+        if failure is Failure.DRAINING:
             self.nodes.drains(node, refuses=True)
-            return failed
+            return
         self.nodes.failed(node)
-        if failed.failure is Failure.CONNECT:
+        if failure is Failure.CONNECT:
             self.nodes.refused_connection(node)
-        elif failed.failure in (Failure.LOST, Failure.CUT, Failure.TIMEOUT):
+        elif failure in _DOUBTFUL:
             self.nodes.suspected(node)
-        return failed
+
+
+class Ask:
+    """One attempt, as a context that gives the response. Raises AttemptFailed for what the node did,
+    EngineRefused for the request's fault. Errors of reading the response inside the context are translated
+    too.
+    """
+
+    __slots__ = ("_fleet", "_node", "_request", "watch")
+
+    def __init__(self, fleet: Fleet, node: Node, request: RequestContext, watch: Watch) -> None:
+        self._fleet = fleet
+        self._node = node
+        self._request = request
+        self.watch = watch
+
+    async def __aenter__(self) -> UpstreamResponse:
+        self._fleet.nodes.begin(self._node)
+        self._fleet.watchman.begin(self.watch)
+        try:
+            response = await self._request.__aenter__()
+        except BaseException as exc:
+            self._end()
+            self._translate(exc)
+            raise
+        try:
+            await self._check(response)
+        except BaseException as exc:
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.watch.succeeded(self._fleet.clock())
+        self._end()
+        await self._request.__aexit__(kind, error, trace)
+        if error is not None:
+            self._translate(error)
+
+    async def _check(self, response: UpstreamResponse) -> None:
+        nodes = self._fleet.nodes
+        if response.headers.get(STATE_HEADER) == "draining":
+            nodes.drains(self._node, refuses=response.status == 503)
+        if response.status == 200:
+            nodes.answered(self._node)
+            return
+        nodes.heard(self._node)
+        raise await _refusal(response)
+
+    def _end(self) -> None:
+        self._fleet.watchman.end(self.watch)
+        self._fleet.nodes.end(self._node)
+
+    def _translate(self, error: BaseException) -> None:
+        """Raises AttemptFailed for what is the node's doing, unless it is one."""
+        if isinstance(error, AttemptFailed):
+            self._fleet.failed(self._node, error)
+            return
+        if isinstance(error, UpstreamError):
+            failed = AttemptFailed(_FAILURES.get(type(error), Failure.LOST), str(error))
+        elif isinstance(error, WireError | BodyTooLarge):
+            failed = AttemptFailed(Failure.MALFORMED, str(error))
+        else:
+            return
+        self._fleet.failed(self._node, failed)
+        raise failed from error
 
 
 class Attempts:
     """The attempts of one request, from its first to its last."""
 
-    def __init__(self, fleet: Fleet, deadline: float, request_id: str) -> None:
-        """`deadline` is on the fleet's clock."""
+    def __init__(
+        self, fleet: Fleet, deadline: float, observation: Observation, generation: Generation | None = None
+    ) -> None:
+        """`deadline` is on the fleet's clock; `generation` is what is asked for, where it is one."""
         self._fleet = fleet
         self._deadline = deadline
-        self._request_id = request_id
+        self._observation = observation
+        self._generation = generation
+        self._pace: Pace = fleet.paces.of(generation.body.get("model") if generation else None)
+        self._last_word_s = min(_LAST_WORD_S, (deadline - fleet.clock()) / 10)
+        self._key = self._place()
         self._tried: set[Node] = set()
         self._since_progress = 0
         self._total = 0
+        self._too_slow = 0
+        self._watch: Watch | None = None
+        self._begun = False
 
     @property
     def seconds_left(self) -> float:
         return max(0.0, self._deadline - self._fleet.clock())
 
     async def next_node(self) -> Node:
-        """Waits until there is one, not tried if possible. Raises NoNodeReady at the deadline."""
+        """Waits until there is one, not tried if possible. Raises NoNodeReady shortly before the deadline, and
+        NodesFailed at once where requests are not held.
+        """
         nodes = self._fleet.nodes
-        while (node := nodes.pick(self._tried)) is None:
+        while (node := nodes.pick(self._tried, self._key)) is None:
+            if not self._fleet.limits.holds and any(node.silent for node in nodes.nodes):
+                raise NodesFailed("The engine does not answer; try another node.", status=503)
             # Any node will do: one that was tried and comes back may be all that is left.
-            await nodes.wait_for_node(frozenset(), self.seconds_left)
+            await nodes.wait_for_node(frozenset(), self.seconds_left - self._last_word_s)
             if nodes.pick(self._tried) is None:
                 await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
                 self._tried.clear()
         self._tried.add(node)
         self._since_progress += 1
         self._total += 1
+        self._observation.attempt(node.id)
         return node
+
+    def ask(
+        self, node: Node, method: str, target: str, headers: HeaderList, body: bytes, expects: Expects
+    ) -> Ask:
+        """One attempt. It is watched over: silence ends it, see server/watch.py."""
+        fleet = self._fleet
+        request = fleet.pool.request(node.address, method, target, headers, body)
+        watch = Watch(
+            node,
+            request,
+            self._wait(expects, len(body)),
+            self._pace.gap,
+            self._too_slow,
+            self._may_move,
+            fleet.clock(),
+        )
+        self._watch = watch
+        return Ask(fleet, node, request, watch)
 
     def progressed(self, node: Node) -> None:
         """Content has come from `node`: a later cut is a new one."""
         self._tried = {node}
         self._since_progress = 1
+        self._begun = True
+        if self._watch is not None:
+            self._fleet.watchman.progressed(self._watch)
+
+    def _wait(self, expects: Expects, request_bytes: int) -> Wait:
+        if expects == "tokens":
+            return self._pace.first(request_bytes)
+        if expects == "listing":
+            return self._pace.listing
+        return self._pace.whole(self._generation.max_tokens if self._generation else None)
+
+    def _place(self) -> int | None:
+        characters = self._fleet.limits.affinity_characters
+        if characters is None or self._generation is None:
+            return None
+        return affinity.key_of(self._generation.body, characters)
+
+    def _may_move(self) -> bool:
+        """Whether another node is there for what a live one is too slow with, and the move is allowed."""
+        fleet, limits = self._fleet, self._fleet.limits
+        if not limits.holds:
+            return True
+        if self._since_progress >= limits.max_attempts or self._total >= limits.max_total_attempts:
+            return False
+        if not (fleet.nodes.has_ready(self._tried) and fleet.budget.allows()):
+            return False
+        return not self._begun or self._generation is None or unsupported(self._generation) is None
 
     def judge(self, failed: AttemptFailed, *, content_sent: bool) -> Action:
         """RETRY or RESUME. Raises NodesFailed when there is to be no other attempt."""
+        self._observation.attempt_failed(failed.failure.value)
+        if failed.failure is Failure.TIMEOUT:
+            self._too_slow += 1
         if failed.failure in TOOK_NOTHING:
             self._since_progress -= 1
         if failed.failure is Failure.CONNECT and self._fleet.limits.holds:
@@ -167,6 +280,7 @@ class Attempts:
             max_total=self._fleet.limits.max_total_attempts,
             content_sent=content_sent,
             seconds_left=self.seconds_left,
+            elsewhere=self._fleet.nodes.has_ready(self._tried),
         )
         action = decide(situation, self._fleet.budget.allows())
         if action is Action.GIVE_UP:
@@ -174,10 +288,7 @@ class Attempts:
         if needs_budget(situation):
             self._fleet.budget.spend()
         if action is Action.RETRY:
-            self._fleet.telemetry.retried.labels(reason=failed.failure.value).inc()
-            self._fleet.telemetry.log.info(
-                "request.retried", request_id=self._request_id, reason=failed.failure.value
-            )
+            self._observation.retried(failed.failure.value)
         return action
 
 

@@ -1,7 +1,7 @@
 """The client's end of a stream: started when there is something to say, kept alive while there is not."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -34,7 +34,6 @@ class Discard:
 class Outlet:
     """A server-sent event stream to one client. Within `async with`, a comment is sent when
     `heartbeat_s` seconds have passed since the last byte, so that no balancer takes it for dead.
-    `first_byte` is told when the stream starts.
 
     Data must be whole events, for a comment may be sent between any two writes.
     """
@@ -44,12 +43,10 @@ class Outlet:
         exchange: Exchange,
         headers: Iterable[tuple[bytes, bytes]],
         heartbeat_s: float,
-        first_byte: Callable[[], None],
     ) -> None:
         self._exchange = exchange
         self._headers = [*STREAM_HEADERS, *headers]
         self._heartbeat_s = heartbeat_s
-        self._first_byte = first_byte
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
         self._writing = False
@@ -77,7 +74,6 @@ class Outlet:
         try:
             if not self._exchange.started:
                 await self._exchange.start(200, self._headers)
-                self._first_byte()
             await self._exchange.write(data)
         finally:
             self._writing = False

@@ -62,7 +62,8 @@ class ServerProcess:
             started_at=time.time(),
         )
         self._engine: asyncio.subprocess.Process | None = None
-        self._telemetry.watch("goldenfleet_in_flight", "Requests under way.", lambda: self._drain.running)
+        self._telemetry.metrics.read("in_flight", lambda: self._drain.running)
+        self._telemetry.metrics.read_by_label("drain_phase", lambda: {self._drain.phase: 1})
 
     async def run(self) -> int:
         """See the function of this name."""
@@ -130,7 +131,7 @@ class ServerProcess:
             ).run()
 
     def _act(self, notice: Notice) -> None:
-        self._telemetry.notices.labels(kind=notice.kind).inc()
+        self._telemetry.metrics.notices.labels(kind=notice.kind).inc()
         if notice.drains:
             deadline = notice.deadline or time.time() + self._settings.lifecycle_drain_seconds
             self._drain.start(notice.kind, deadline, notice.source)

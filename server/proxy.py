@@ -1,7 +1,7 @@
 """What both roles do with a request for the model: a gateway asks its nodes, a node asks its engine."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -22,6 +22,7 @@ from server.faces import Face, TgiFace, openai_face, speaks_tgi_chat, tgi_chat_a
 from server.handover import Handover
 from server.http.exchange import Exchange
 from server.http.headers import Headers
+from server.observation import Observation
 from server.outlet import Discard, Outlet
 from server.relay import Relay
 from server.retry import Failure
@@ -30,6 +31,7 @@ from server.wire import tgi
 from server.wire.jsonbody import Json, dump
 from server.wire.openai import Generation, read_generation, upstream_unary
 from server.wire.sse import DONE, Event, SseParser
+from server.wire.usage import answer_of, prompt_of, read_usage
 
 # Response headers of a node or an engine that a client gets; all others are ours or nobody's business.
 _PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
@@ -38,7 +40,7 @@ _PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
 @dataclass(frozen=True)
 class Call:
     """One request of a client, with what every part of its handling needs. `headers` go on every answer;
-    `began` is on the fleet's clock; `first_byte` is told when a stream starts.
+    `began` is on the fleet's clock.
     """
 
     exchange: Exchange
@@ -46,7 +48,7 @@ class Call:
     headers: HeaderList
     deadline_s: float
     began: float
-    first_byte: Callable[[], None] = lambda: None
+    observation: Observation
     principal: Principal = ANONYMOUS
     ticket: Ticket = NO_TICKET
 
@@ -58,12 +60,13 @@ class Call:
             (b"x-request-id", self.request_id.encode()),
         ]
 
-    async def refuse(self, error: RequestRefused, wire: Wire) -> None:
-        """Answer with an error, as long as nothing was answered. Raises ClientGone."""
+    async def refuse(self, error: RequestRefused, wire: Wire) -> int:
+        """Answer with an error, as long as nothing was answered; gives its status. Raises ClientGone."""
         status = 422 if wire == "tgi" and error.status == 400 else error.status
         answer = envelope(error, wire)
         headers = dict([*self.headers, *refusal_headers(error)])
         await self.exchange.respond(status, headers.items(), answer)
+        return status
 
     async def answer(self, answer: Json | list[Json]) -> None:
         """Raises ClientGone."""
@@ -90,6 +93,7 @@ class Proxy:
     async def tgi(self, call: Call, raw: bytes, *, stream: bool | None, listed: bool) -> None:
         """`stream` is what the route says, None leaves it to the body; `listed` wraps a plain answer."""
         request = tgi.read_request(raw, self._rng, stream=stream)
+        call.observation.asked(None, stream=request.stream)
         answer = tgi.TgiAnswer(request)
         face = TgiFace(answer, call.request_id)
         if request.stream:
@@ -103,7 +107,7 @@ class Proxy:
                 face,
                 Discard(),
                 call.upstream_headers(stream=True),
-                call.request_id,
+                call.observation,
             )
             await relay.run()
         await call.answer([answer.response()] if listed else answer.response())
@@ -117,10 +121,12 @@ class Proxy:
         await call.answer(tgi.info(_object(body), version))
 
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:  # noqa: ARG002
+        call.observation.asked(generation.body.get("model"), stream=generation.stream)
         if generation.stream:
             await self._stream(call, generation, openai_face(generation, call.request_id))
             return
         headers, body = await self._whole(call, "POST", generation.target, upstream_unary(generation))
+        _observe(call, generation, body)
         if speaks_tgi_chat(generation):
             body = dump(tgi_chat_answer(_object(body)))
         await call.exchange.respond(200, [*headers, *call.headers], body)
@@ -134,7 +140,7 @@ class Proxy:
                 face,
                 outlet,
                 call.upstream_headers(stream=True),
-                call.request_id,
+                call.observation,
             )
             async with self._handover.within(call.deadline_s):
                 await relay.run()
@@ -142,7 +148,7 @@ class Proxy:
     @asynccontextmanager
     async def _outlet(self, call: Call, face: Face) -> AsyncIterator[Outlet]:
         """A client's stream. An error that comes after its start is its last event, and is raised on."""
-        async with Outlet(call.exchange, call.headers, self._heartbeat_s, call.first_byte) as outlet:
+        async with Outlet(call.exchange, call.headers, self._heartbeat_s) as outlet:
             try:
                 yield outlet
             except RequestRefused as exc:
@@ -168,23 +174,26 @@ class Proxy:
         self, node: Node, call: Call, method: str, target: str, body: bytes, seconds_left: float
     ) -> tuple[HeaderList, bytes]:
         # The head of a plain answer comes when all of it is ready, so only the deadline bounds the wait.
+        headers = [*call.upstream_headers(stream=False), *call.observation.trace_headers]
         async with self._fleet.ask(
-            node, method, target, call.upstream_headers(stream=False), body, head_timeout_s=seconds_left + 1
+            node, method, target, headers, body, head_timeout_s=seconds_left + 1
         ) as response:
             answer = await response.read(self._fleet.limits.max_response_bytes)
             self._fleet.nodes.succeeded(node)
             return passed_headers(response.headers), answer
 
     def _attempts(self, call: Call) -> Attempts:
-        return Attempts(self._fleet, call.began + call.deadline_s, call.request_id)
+        return Attempts(self._fleet, call.began + call.deadline_s, call.observation)
 
 
 class EngineProxy(Proxy):
     """The node: OpenAI's routes go to its engine and back as they are, in whole events."""
 
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
+        call.observation.asked(generation.body.get("model"), stream=generation.stream)
         if not generation.stream:
             headers, body = await self._whole(call, "POST", generation.target, raw)
+            _observe(call, generation, body)
             await call.exchange.respond(200, [*headers, *call.headers], body)
             return
         face = openai_face(generation, call.request_id)
@@ -194,24 +203,36 @@ class EngineProxy(Proxy):
     async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:
         [engine] = self._fleet.nodes.nodes
         parser, ended = SseParser(), False
+        call.observation.attempt(engine.id)
         try:
             async with self._fleet.ask(
                 engine,
                 "POST",
                 generation.target,
-                call.upstream_headers(stream=True),
+                [*call.upstream_headers(stream=True), *call.observation.trace_headers],
                 raw,
                 head_timeout_s=self._fleet.limits.first_byte_s,
             ) as response:
                 async for data in response.chunks():
                     events = parser.feed(data)
+                    call.observation.tokens(len(events))
                     ended = ended or any(_is_last(event) for event in events)
                     await outlet.send(b"".join(event.raw for event in events))
             if not ended:
                 raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
         except AttemptFailed as exc:
+            call.observation.attempt_failed(exc.failure.value)
             if not ended:
                 raise given_up(exc) from exc
+
+
+def _observe(call: Call, generation: Generation, answer: bytes) -> None:
+    """What a whole answer says of itself."""
+    seen, found = call.observation, read_usage(answer)
+    seen.usage(found.prompt, found.completion)
+    seen.finish_reason = found.finish_reason
+    if seen.keeps_content:
+        seen.content(prompt_of(generation), answer_of(answer))
 
 
 def passed_headers(headers: Headers) -> HeaderList:

@@ -8,6 +8,7 @@ from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
 from server.http.client import UpstreamResponse
 from server.http.errors import UpstreamError
+from server.observation import Observation
 from server.outlet import Sink
 from server.resume import (
     Leg,
@@ -24,6 +25,7 @@ from server.upstreams import Node
 from server.wire.jsonbody import Json
 from server.wire.openai import Delta, Generation, read_chunk, read_error, upstream_stream
 from server.wire.sse import DONE, Event, SseParser
+from server.wire.usage import prompt_of, tokens_of
 
 # After the terminal event an upstream has this long to end its body, so that its connection can be kept.
 _LINGER_S = 0.5
@@ -41,14 +43,14 @@ class Relay:
         face: Face,
         sink: Sink,
         headers: HeaderList,
-        request_id: str,
+        observation: Observation,
     ) -> None:
         self._fleet = fleet
         self._attempts = attempts
         self._face = face
         self._sink = sink
         self._headers = headers
-        self._request_id = request_id
+        self._observation = observation
         self._ended = False
         self.record = Record(generation)
 
@@ -62,11 +64,22 @@ class Relay:
             node = await self._attempts.next_node()
             try:
                 await self._run_leg(leg, node)
+                self._observe()
             except AttemptFailed as failed:
                 if self.record.complete or finished_by_length(self.record):
                     await self._end()
+                    self._observe()
                     return
                 leg = await self._leg_after(failed)
+
+    def _observe(self) -> None:
+        """What the whole stream was."""
+        seen, record = self._observation, self.record
+        if record.usage is not None:
+            seen.usage(tokens_of(record.usage, "prompt_tokens"), tokens_of(record.usage, "completion_tokens"))
+        seen.finish_reason = record.finish_reason
+        if seen.keeps_content:
+            seen.content(prompt_of(record.generation), record.text)
 
     async def _leg_after(self, failed: AttemptFailed) -> Leg:
         action = self._attempts.judge(failed, content_sent=self.record.started)
@@ -74,14 +87,7 @@ class Relay:
         leg = next_leg(self.record, context)
         if leg.resumed:
             mode = "tokens" if leg.exact else "text"
-            self._fleet.telemetry.resumed.labels(mode=mode).inc()
-            self._fleet.telemetry.log.info(
-                "request.resumed",
-                request_id=self._request_id,
-                reason=failed.failure.value,
-                mode=mode,
-                tokens=self.record.count,
-            )
+            self._observation.resumed(mode, failed.failure.value, self.record.count)
         return leg
 
     async def _run_leg(self, leg: Leg, node: Node) -> None:
@@ -91,7 +97,7 @@ class Relay:
             node,
             "POST",
             leg.target,
-            self._headers,
+            [*self._headers, *self._observation.trace_headers],
             upstream_stream(leg.body),
             head_timeout_s=self._fleet.limits.first_byte_s,
         ) as response:
@@ -101,6 +107,8 @@ class Relay:
                     self._fleet.nodes.answered(node)
                 before = self.record.count
                 await self._take(leg, parser.feed(data))
+                if self.record.count > before:
+                    self._observation.tokens(self.record.count - before)
                 if not progressed and self.record.count > before:
                     progressed = True
                     self._attempts.progressed(node)

@@ -83,6 +83,11 @@ class Settings(BaseModel):
     heartbeat_seconds: Seconds = Field(
         default=15.0, description="A stream with nothing to say sends an SSE comment this often."
     )
+    access_log: Literal["off", "troubled", "all"] = Field(
+        default="troubled",
+        description="A JSON line per request at its end: for none, for those that failed or took more than "
+        "one attempt, or for all.",
+    )
     max_attempts: int = Field(default=3, ge=1, le=10, description="Attempts per request, the first included.")
     retry_budget: float = Field(
         default=0.2, ge=0, le=1, description="Retries allowed, as a share of recent requests."

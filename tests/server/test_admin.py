@@ -149,8 +149,8 @@ async def test_undrain_is_refused_when_aws_takes_the_instance(node):
 
 async def test_metrics_are_prometheus_text(node):
     """Counters and gauges of this process, by the names that dashboards use."""
-    node.telemetry.notices.labels(kind="spot").inc()
-    node.telemetry.watch("goldenfleet_in_flight", "Requests under way.", lambda: node.drain.running)
+    node.telemetry.metrics.notices.labels(kind="spot").inc()
+    node.telemetry.metrics.read("in_flight", lambda: node.drain.running)
     with node.drain.in_flight():
         status, text = await node.get("/metrics")
     assert status == 200
@@ -185,7 +185,7 @@ def test_two_processes_metrics_do_not_meet():
     """Each Telemetry has its own registry: nothing is global."""
     log = open_log(role="model", instance_id="i-1", file=io.StringIO())
     first, second = Telemetry(log), Telemetry(log)
-    first.notices.labels(kind="spot").inc()
+    first.metrics.notices.labels(kind="spot").inc()
     assert b'kind="spot"' not in second.exposition()
 
 

@@ -208,6 +208,8 @@ async def test_prompts_and_answers_are_in_no_log_and_no_metric(stage: Any, plan:
     await gateway.post("/v1/chat/completions", body, {"authorization": "Bearer canary"})
     await gateway.post("/v1/chat/completions", b'{"messages": canary')
     assert gateway.events("request.resumed")
-    assert 'first_byte_seconds_count{route="chat"} 1.0' in gateway.telemetry.exposition().decode()
+    assert (
+        'first_token_seconds_count{model="other",route="chat"} 1.0' in gateway.telemetry.exposition().decode()
+    )
     assert "canary" not in gateway.log_lines.getvalue()
     assert b"canary" not in gateway.telemetry.exposition()
