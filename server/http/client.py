@@ -11,7 +11,7 @@ from types import TracebackType
 from server.http.errors import BodyTooLarge, ConnectFailed, ResponseLost
 from server.http.framing import request_head
 from server.http.headers import Headers
-from server.http.upstream import UpstreamConnection
+from server.http.upstream import Push, UpstreamConnection
 
 Address = tuple[str, int]
 
@@ -34,6 +34,13 @@ class UpstreamResponse:
         """
         while data := await self._connection.take(self._chunk_timeout_s):
             yield data
+
+    def push_to(self, push: Push) -> None:
+        """While `chunks` waits, give `push` what arrives; what it returns is left for `chunks`.
+
+        It is called from the connection, so that no task wakes: it must neither block nor raise.
+        """
+        self._connection.push = push
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge over `limit` bytes, BodyCut, UpstreamTimeout."""

@@ -16,6 +16,8 @@ class Wire(Protocol):
 
     def frame(self, exchange: Exchange, status: int, pairs: RawHeaders) -> ResponseHead: ...
     def send(self, data: bytes) -> None: ...
+    @property
+    def keeps_up(self) -> bool: ...
     async def drained(self) -> None: ...
     def continue_(self) -> None: ...
     def cut(self, exchange: Exchange) -> None: ...
@@ -119,6 +121,11 @@ class Exchange:
     def head(self) -> ResponseHead | None:
         return self._head
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether what is pushed now goes out at once: the client is there, and takes what it is sent."""
+        return not self.closed and self._wire.keeps_up
+
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Send the head: chunked unless `headers` give a content-length.
 
@@ -133,12 +140,20 @@ class Exchange:
 
         Raises ClientGone if the client left.
         """
+        self.push(data)
+        if not self._wire.keeps_up:
+            await self._wire.drained()
+
+    def push(self, data: bytes) -> None:
+        """Send a piece of the body without waiting: for who has seen that the client `keeps_up`.
+
+        Raises ClientGone if the client left.
+        """
         if not data:
             return
         head = self._open_head()
         if head.has_body:
             self._send_piece(head, data)
-        await self._wire.drained()
 
     async def end(self) -> None:
         """End the response so that the client knows it has all of it."""
@@ -163,7 +178,8 @@ class Exchange:
         head = self._open_head()
         self.closed = True
         self._wire.send(head.wire + body if head.has_body else head.wire)
-        await self._wire.drained()
+        if not self._wire.keeps_up:
+            await self._wire.drained()
 
     def _begin(self, status: int, headers: RawHeaders) -> None:
         if self._head is not None:

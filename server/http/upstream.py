@@ -33,10 +33,14 @@ _LIFE_SIGNS = [
 ]
 
 
+Push = Callable[[bytes], bytes]
+
+
 class UpstreamConnection(asyncio.Protocol):
     """Sends one request at a time; the pool releases it in between.
 
-    `lost` tells the pool that the connection is gone.
+    `lost` tells the pool that the connection is gone. While `take` waits, `push` is given the body as it
+    arrives, in the reader's place and without waking it, and returns what it leaves for the reader.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[[UpstreamConnection], None]) -> None:
@@ -45,15 +49,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._silence = Deadline(loop, self._silent)
         self._gone = False
         self._reading = True
+        # What one read held of the body. The parser appends to it without a call into Python.
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
         self.heard_at = loop.time()
         self.longest_gap = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._method = ""
         self._pairs: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._pieces.clear()
         self._buffered: list[bytes] = []
         self._buffered_bytes = 0
         self._until_close = False
@@ -63,6 +71,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.headers = Headers()
         self.heard = False
         self.complete = False
+        self._quiet_s = 0.0
+        self.push: Push | None = None
 
     # asyncio.Protocol
 
@@ -97,8 +107,11 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self._collect()
             self._fail("the upstream's answer is not valid HTTP", exc)
             self.close()
+        if self._pieces:
+            self._collect()
         if not self.status and self._head_bytes > _MAX_HEAD_BYTES:
             self._fail("the upstream's response head is too large", None)
             self.close()
@@ -130,19 +143,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.complete = True
         self._head_arrived()
 
-    def on_body(self, body: bytes) -> None:
-        if self.complete:
-            return
-        self._buffered.append(body)
-        self._buffered_bytes += len(body)
-        if self._buffered_bytes > _HIGH_WATER and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
-        self._silence.clear()
-        self._wake()
-
     def on_message_complete(self) -> None:
         if self.status and not self._until_close:
+            self._collect()
             self.complete = True
             self._silence.clear()
             self._wake()
@@ -168,15 +171,11 @@ class UpstreamConnection(asyncio.Protocol):
         return self.usable and self.complete and self._keep_open and not self._buffered
 
     def send(self, method: str, wire: bytes) -> None:
-        self._reset_for(method)
-        self._transport.write(wire)
-
-    def _reset_for(self, method: str) -> None:
-        self._reset()
         self._method = method
         self._keep_open = False
         self.heard_at = self._loop.time()
         self.longest_gap = 0.0
+        self._transport.write(wire)
 
     def release(self) -> None:
         """Between two requests nothing is expected."""
@@ -218,6 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._failure is not None:
                 raise self._failure
             if chunk_timeout_s is not None:
+                self._quiet_s = chunk_timeout_s
                 self._silence.set(chunk_timeout_s)
             await self._change()
         data = self._buffered[0] if len(self._buffered) == 1 else b"".join(self._buffered)
@@ -227,6 +227,26 @@ class UpstreamConnection(asyncio.Protocol):
         return data
 
     # Inside
+
+    def _collect(self) -> None:
+        """Take in what the parser found of the body; what comes after the body's end is nobody's."""
+        if self.complete or not self._pieces:
+            self._pieces.clear()
+            return
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        waiting = self._changed is not None and not self._changed.done()
+        if self.push is not None and waiting and not self._buffered:
+            data = self.push(data)
+            if not data:
+                return
+        self._buffered.append(data)
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes > _HIGH_WATER and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+        self._silence.clear()
+        self._wake()
 
     def _head_arrived(self) -> None:
         self._silence.clear()
@@ -247,6 +267,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._changed.set_result(None)
 
     def _silent(self) -> None:
+        # What was pushed has not moved the deadline.
+        left_s = self.heard_at + self._quiet_s - self._loop.time()
+        if self.status and left_s > 0:
+            self._silence.set(left_s)
+            return
         stage = "inside its body" if self.status else "before its response"
         self.give_up(UpstreamTimeout(f"the upstream fell silent {stage}"))
 

@@ -41,23 +41,47 @@ class SseParser:
         """Whether an event has begun that has not ended: at the end of a stream, it was cut."""
         return bool(self._buffer)
 
+    @property
+    def between_events(self) -> bool:
+        """Whether the next byte begins an event."""
+        return not self._buffer and not self._ended_in_cr
+
     def feed(self, data: bytes) -> list[Event]:
+        self.push(data)
+        events = []
+        while (event := self.next()) is not None:
+            events.append(event)
+        return events
+
+    def push(self, data: bytes) -> None:
+        """What arrived next; `next` gives the events in it."""
         if self._ended_in_cr and data:
             # The LF of a CRLF whose CR has already ended the event before.
             data = data.removeprefix(b"\n")
             self._ended_in_cr = False
         self._buffer += data
-        events: list[Event] = []
-        while (match := _BLANK_LINE.search(self._buffer, self._scanned)) is not None:
-            raw = bytes(self._buffer[: match.end()])
-            self._ended_in_cr = raw.endswith(b"\r") and match.end() == len(self._buffer)
-            del self._buffer[: match.end()]
-            self._scanned = 0
-            self._check_size(len(raw))
-            events.append(_event(raw, match.start()))
-        self._check_size(len(self._buffer))
-        self._scanned = max(0, len(self._buffer) - _LONGEST_BLANK_LINE)
-        return events
+
+    def next(self) -> Event | None:
+        """The next event that is whole."""
+        match = _BLANK_LINE.search(self._buffer, self._scanned)
+        if match is None:
+            self._check_size(len(self._buffer))
+            self._scanned = max(0, len(self._buffer) - _LONGEST_BLANK_LINE)
+            return None
+        start, end = match.span()
+        self._check_size(end)
+        raw = bytes(self._buffer[:end])
+        self._ended_in_cr = raw.endswith(b"\r") and end == len(self._buffer)
+        del self._buffer[:end]
+        self._scanned = 0
+        return _event(raw, start)
+
+    def take_back(self) -> bytes:
+        """What was pushed and has not been given as an event, to be read in another way or pushed again."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned = 0
+        return rest
 
     def _check_size(self, size: int) -> None:
         if size > self._max_event_bytes:
