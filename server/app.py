@@ -32,6 +32,8 @@ from server.http.client import UpstreamPool
 from server.http.errors import BodyTooLarge, ClientGone
 from server.http.exchange import Exchange
 from server.observation import BUG, CLIENT_GONE, OK, TRACEPARENT, Observer
+from server.pace import Paces, Patience
+from server.probe import Prober
 from server.proxy import Call, EngineProxy, Proxy
 from server.readiness import Readiness
 from server.retry import MAX_TOTAL_ATTEMPTS, Budget
@@ -39,6 +41,7 @@ from server.routes import PROBES, Route, find_route, wire_of
 from server.settings import Settings
 from server.telemetry import Telemetry
 from server.upstreams import NodeSet
+from server.watch import Watchman
 
 if TYPE_CHECKING:
     from server.tracing import Tracing
@@ -81,7 +84,7 @@ class App:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._fleet.pool.aclose)
+            stack.push_async_callback(self._fleet.aclose)
             self._tasks = [asyncio.create_task(self._handover.watch())]
             if self._source is not None:
                 self._tasks.append(asyncio.create_task(self._watch(self._source)))
@@ -141,7 +144,7 @@ class App:
                 call.observation.admitted(ticket.first_token)
                 await self._serve(route, replace(call, ticket=ticket), body)
             finally:
-                ticket.end(call.observation.tokens_used)
+                ticket.end(call.observation.prompt_tokens, call.observation.completion_tokens)
 
     async def _serve(self, route: Route, call: Call, body: bytes) -> None:
         self._fleet.budget.begin()
@@ -222,7 +225,7 @@ def build_app(
     rng = rng or Random()
     access_log = AccessLog(settings.access_log, telemetry.log, telemetry.metrics.unlogged, clock)
     observer = Observer(telemetry.metrics, telemetry.log, access_log, clock, tracing=tracing)
-    nodes = NodeSet(rng, clock)
+    nodes = NodeSet(rng, clock, affinity=settings.affinity == "prefix")
     source = None
     gateway = settings.role == "gateway"
     if gateway:
@@ -230,6 +233,9 @@ def build_app(
     else:
         parts = urlsplit(settings.engine_base)
         nodes.replace({"engine": (parts.hostname or "127.0.0.1", parts.port or 80)})
+    prober = Prober(
+        nodes, probe_s=settings.probe_seconds, moves=not gateway, log=telemetry.log, rng=rng, clock=clock
+    )
     fleet = Fleet(
         nodes=nodes,
         pool=UpstreamPool(connect_timeout_s=settings.connect_seconds),
@@ -239,10 +245,19 @@ def build_app(
             holds=gateway,
             max_attempts=settings.max_attempts if gateway else 1,
             max_total_attempts=MAX_TOTAL_ATTEMPTS if gateway else 1,
-            first_byte_s=settings.first_byte_seconds,
-            silence_s=settings.silence_seconds,
             max_response_bytes=settings.max_response_bytes,
+            affinity_characters=settings.affinity_characters if settings.affinity == "prefix" else None,
         ),
+        paces=Paces(
+            Patience(
+                suspect_s=settings.suspect_seconds,
+                stall_s=settings.stall_seconds,
+                first_byte_s=settings.first_byte_seconds,
+                silence_s=settings.silence_seconds,
+            )
+        ),
+        watchman=Watchman(nodes, prober, clock),
+        prober=prober,
         rng=rng,
         clock=clock,
         sleep=asyncio.sleep,

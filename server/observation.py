@@ -191,11 +191,6 @@ class Observation:
         self.completion_tokens = completion
 
     @property
-    def tokens_used(self) -> int:
-        """Prompt and answer, as far as known; 0 when nothing is."""
-        return self.prompt_tokens + self.completion_tokens
-
-    @property
     def mean_gap_s(self) -> float | None:
         """Between the tokens of a stream; None for fewer than two."""
         seconds = self.streaming_s
