@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.engines import UNKNOWN, Capabilities
 from server.errors import ResumeUnsupported
+from server.stops import StopAcross, characters_behind, sent_tokens, stop_strings
 from server.wire.jsonbody import Json
 from server.wire.openai import CHUNK_OBJECTS, Delta, Generation, Kind, read_chunk, strip_ids
 
@@ -55,6 +57,11 @@ _LOGPROBS = ("logprobs", "prompt_logprobs")
 # The prompt's token ids are what this left; applied again it would cut into them.
 _PROMPT_ONLY = frozenset({"truncate_prompt_tokens"})
 
+# Seeds of vLLM are 64 bits with a sign; llama-server takes 32.
+_SEEDS = 2**31
+# Spreads the seeds of continuations of one stream: Knuth's multiplicative hash.
+_SPREAD = 2_654_435_761
+
 # A grammar's state after what was sent is known only to the node that was lost.
 _FORMATS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
 
@@ -64,7 +71,8 @@ class Record:
     """One generation: the request, and what has been sent of its answer.
 
     `prompt_ids` and `ids` are exact from the last leg whose prompt the engine described; `count` is the
-    number of tokens sent in all.
+    number of tokens sent in all. `marks` are those numbers after each chunk: of ids, and of characters of
+    text; the first is where the leg began. `cut_short` says that a stop string across a cut was found here.
     """
 
     generation: Generation
@@ -82,6 +90,11 @@ class Record:
     finished: int = 0
     usage: Json | None = None
     opaque: str | None = None
+    marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+    leg_count: int = 0
+    held_back: bool = False
+    stop_across: StopAcross | None = None
+    cut_short: bool = False
 
     @property
     def complete(self) -> bool:
@@ -98,10 +111,11 @@ class Record:
         self.opaque = self.opaque or delta.opaque
         if delta.token_ids is not None:
             self._add_ids(delta)
+            self.marks.append((len(self.ids) + len(self.silent_ids), len(self.text)))
         elif delta.text:
-            # Without ids a chunk is taken for one token, which is what engines send.
+            # Without ids and a number of its own a chunk is taken for one token, which is what engines send.
             self.ids_lost = True
-            self.count += 1
+            self.count = self.count + 1 if delta.made is None else self.leg_count + delta.made
         if delta.finished:
             self.finished += delta.finished
             self.finish_reason = delta.finish_reason
@@ -119,6 +133,24 @@ class Record:
             # Their text is held back by the engine: the next node makes these tokens again.
             self.silent_ids += delta.token_ids
 
+    def settle(self, capabilities: Capabilities) -> None:
+        """The leg was cut: takes back the ids whose text the lost engine still held.
+
+        Where a token had its text sent in part, the ids count as lost: what follows is asked for by text.
+        """
+        received, self.silent_ids = self.ids + self.silent_ids, []
+        behind = characters_behind(self.generation.body)
+        self.held_back = bool(behind) and capabilities.stop_text in ("lagging", "unknown")
+        if self.complete or self.ids_lost or not self.held_back:
+            return
+        if capabilities.stop_text == "unknown":
+            self.ids_lost = True
+            return
+        sent = sent_tokens(self.marks, len(self.text), behind)
+        self.count -= len(self.ids) - sent.whole
+        self.ids_lost = not sent.exact or (self.generation.wants_ids and sent.whole < len(received))
+        self.ids = received[: sent.whole]
+
 
 @dataclass(frozen=True, slots=True)
 class Leg:
@@ -135,13 +167,14 @@ def first_leg(generation: Generation) -> Leg:
     return Leg(generation.kind, generation.target, generation.body)
 
 
-def next_leg(record: Record, context_tokens: int | None = None) -> Leg:
-    """What to ask the next node. `context_tokens` is the model's context length, where it is known.
+def next_leg(record: Record, context_tokens: int | None = None, capabilities: Capabilities = UNKNOWN) -> Leg:
+    """What to ask the next node. `context_tokens` is the model's context length, where it is known;
+    `capabilities` are those of the engine that was lost, and of the next.
 
     Raises ResumeUnsupported.
     """
     generation = record.generation
-    record.silent_ids = []
+    record.settle(capabilities)
     if not record.started:
         record.prompt_ids, record.usage = None, None
         return first_leg(generation)
@@ -150,19 +183,39 @@ def next_leg(record: Record, context_tokens: int | None = None) -> Leg:
         raise ResumeUnsupported(
             f"The node was lost, and the stream cannot be resumed: {reason}. Send it again."
         )
+    leg = _continuation(record, context_tokens, capabilities)
+    record.marks, record.leg_count = [(len(record.ids), len(record.text))], record.count
+    if capabilities.stop_text == "sent":
+        stops = stop_strings(generation.body)
+        record.stop_across = StopAcross(record.text, stops, keeps_stop=capabilities.keeps_stop)
+    return leg
+
+
+def _continuation(record: Record, context_tokens: int | None, capabilities: Capabilities) -> Leg:
+    generation = record.generation
     left = _tokens_left(record)
+    if left is not None and left <= 0:
+        raise ResumeUnsupported("The node was lost while it may have held back the last of its text.")
     if left is None and generation.kind == "chat" and record.prompt_ids is not None and context_tokens:
         left = context_tokens - len(record.prompt_ids) - len(record.ids)
     tools = generation.kind == "chat" and bool(generation.body.get("tools"))
     unbounded = generation.kind == "chat" and left is None
     if record.prompt_ids is None or record.ids_lost or tools or unbounded:
-        return _text_leg(record, left)
-    return _exact_leg(record, left)
+        leg = _text_leg(record, left, capabilities)
+    else:
+        leg = _exact_leg(record, left)
+    seed = leg.body.get("seed")
+    if capabilities.reseeds and isinstance(seed, int):
+        # The same seed would draw for what comes as it drew for the first tokens.
+        leg.body["seed"] = (seed + record.count * _SPREAD) % _SEEDS
+    return leg
 
 
 def finished_by_length(record: Record) -> bool:
     """All tokens that were asked for were sent, and the node was lost before it could say so."""
     left = _tokens_left(record)
+    if record.held_back:
+        return False
     return record.started and not record.complete and left is not None and left <= 0
 
 
@@ -196,8 +249,18 @@ def read(leg: Leg, chunk: Json, record: Record) -> Delta:
         record.head = {name: chunk[name] for name in _HEAD if name in chunk}
     if delta.usage is not None:
         record.usage = _total_usage(leg, delta.usage, record)
+    _end_at_stop(record, delta)
     record.add(delta)
     return delta
+
+
+def _end_at_stop(record: Record, delta: Delta) -> None:
+    """The next engine cannot know a stop string of which the lost one had sent the beginning."""
+    found = record.stop_across.take(delta.text) if record.stop_across is not None else None
+    if found is not None:
+        delta.text, delta.stop_reason = found.text, found.stop
+        delta.finish_reason, delta.finished = "stop", 1
+        record.stop_across, record.cut_short = None, True
 
 
 def shape(leg: Leg, chunk: Json, delta: Delta, record: Record) -> Json | None:
@@ -259,8 +322,14 @@ def _exact_leg(record: Record, left: int | None) -> Leg:
     return Leg("completions", "/v1/completions", body, resumed=True)
 
 
-def _text_leg(record: Record, left: int | None) -> Leg:
+def _text_leg(record: Record, left: int | None, capabilities: Capabilities) -> Leg:
     generation = record.generation
+    if generation.wants_ids and record.count:
+        raise ResumeUnsupported(
+            "The node was lost, and its token ids do not end where its text does. Send it again."
+        )
+    if generation.kind == "chat" and not capabilities.continues_chat:
+        raise ResumeUnsupported("The node was lost, and its engine cannot continue an answer. Send it again.")
     body = dict(generation.body)
     if left is not None:
         body["max_tokens"] = left

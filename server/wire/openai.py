@@ -21,6 +21,8 @@ MAX_TOKENS = 1_000_000
 MAX_STOPS = 4
 # OpenAI's default for completions, sent explicitly: engines' own differ, and a resume must know it.
 DEFAULT_COMPLETION_TOKENS = 16
+# What llama-server says by an error's type alone.
+_CODES = {"exceed_context_size_error": "context_length_exceeded"}
 # Model names that TGI's clients send for "whatever is served here".
 SERVED_MODEL_ALIASES = frozenset({"tgi", "dummy"})
 
@@ -89,7 +91,9 @@ def upstream_stream(body: Mapping[str, Any]) -> bytes:
 
 @dataclass(slots=True)
 class Delta:
-    """What one chunk adds. `opaque` names content that cannot be continued on another node."""
+    """What one chunk adds. `opaque` names content that cannot be continued on another node; `made` is the
+    number of tokens that the engine has made in all, where it says so.
+    """
 
     text: str = ""
     token_ids: list[int] | None = None
@@ -100,6 +104,7 @@ class Delta:
     usage: Json | None = None
     opaque: str | None = None
     role_only: bool = False
+    made: int | None = None
 
 
 def read_chunk(kind: Kind, chunk: Json) -> Delta:
@@ -110,6 +115,7 @@ def read_chunk(kind: Kind, chunk: Json) -> Delta:
     usage = chunk.get("usage")
     delta = Delta(usage=usage if isinstance(usage, dict) else None)
     delta.prompt_token_ids = _ids(chunk.get("prompt_token_ids"))
+    delta.made = _made(chunk.get("timings"))
     for choice in choices:
         if not isinstance(choice, dict):
             raise WireError("a choice in the engine's stream is not an object")
@@ -137,16 +143,24 @@ def read_error(chunk: Json) -> EngineError | None:
 
 
 def read_refusal(status: int, raw: bytes) -> EngineRefused:
-    """The engine's 4xx as it is passed on; what is not an OpenAI envelope is not relayed."""
+    """The engine's 4xx as it is passed on; what is not an error as some engine says it is not relayed."""
     try:
-        error = parse_object(raw).get("error")
+        body = parse_object(raw)
     except BadRequest:
-        error = None
+        body = {}
+    error = body.get("error")
+    if isinstance(error, str) and "error_type" in body:
+        # TGI: {"error": text, "error_type"}.
+        error = {"message": error, "type": "invalid_request_error", "code": body.get("error_type")}
+    elif error is None and body.get("object") == "error":
+        # SGLang: the fields at the top.
+        error = body
     return engine_refusal(status, error if isinstance(error, dict) else {})
 
 
 def engine_refusal(status: int, error: Mapping[str, Any]) -> EngineRefused:
     message, kind, code, param = (error.get(key) for key in ("message", "type", "code", "param"))
+    code = _CODES.get(kind, code) if isinstance(kind, str) else code
     return EngineRefused(
         message if isinstance(message, str) else "The engine refused the request.",
         status=status,
@@ -231,6 +245,12 @@ def _text(value: object) -> str:
 
 def _ids(value: object) -> list[int] | None:
     return value if isinstance(value, list) and all(type(item) is int for item in value) else None
+
+
+def _made(timings: object) -> int | None:
+    """llama-server's `timings_per_token`."""
+    made = timings.get("predicted_n") if isinstance(timings, dict) else None
+    return made if type(made) is int and made > 0 else None
 
 
 def _is_validation(kind: object, code: object) -> bool:
