@@ -194,8 +194,8 @@ class Attempts:
         return max(0.0, self._deadline - self._fleet.clock())
 
     async def next_node(self) -> Node:
-        """Waits until there is one, not tried if possible. Raises NoNodeReady shortly before the deadline, and
-        NodesFailed at once where requests are not held.
+        """Waits until there is one, not tried if possible. Raises NoNodeReady shortly before the deadline,
+        and NodesFailed at once where requests are not held.
         """
         nodes = self._fleet.nodes
         while (node := nodes.pick(self._tried, self._key)) is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from server.admission.admission import NO_TICKET, Ticket
-from server.attempts import Attempts, Fleet, given_up
+from server.attempts import Attempts, Expects, Fleet, given_up
 from server.auth.principal import ANONYMOUS, Principal
 from server.errors import (
     AttemptFailed,
@@ -102,7 +102,7 @@ class Proxy:
         async with self._handover.within(call.deadline_s):
             relay = Relay(
                 self._fleet,
-                self._attempts(call),
+                self._attempts(call, request.generation),
                 request.generation,
                 face,
                 Discard(),
@@ -125,7 +125,9 @@ class Proxy:
         if generation.stream:
             await self._stream(call, generation, openai_face(generation, call.request_id))
             return
-        headers, body = await self._whole(call, "POST", generation.target, upstream_unary(generation))
+        headers, body = await self._whole(
+            call, "POST", generation.target, upstream_unary(generation), generation
+        )
         _observe(call, generation, body)
         if speaks_tgi_chat(generation):
             body = dump(tgi_chat_answer(_object(body)))
@@ -135,7 +137,7 @@ class Proxy:
         async with self._outlet(call, face) as outlet:
             relay = Relay(
                 self._fleet,
-                self._attempts(call),
+                self._attempts(call, generation),
                 generation,
                 face,
                 outlet,
@@ -158,32 +160,32 @@ class Proxy:
                 raise
             await outlet.end()
 
-    async def _whole(self, call: Call, method: str, target: str, body: bytes) -> tuple[HeaderList, bytes]:
+    async def _whole(
+        self, call: Call, method: str, target: str, body: bytes, generation: Generation | None = None
+    ) -> tuple[HeaderList, bytes]:
         """An answer that is complete before any of it is passed on: whatever goes wrong can be retried."""
         call.ticket.unary()
-        attempts = self._attempts(call)
+        attempts = self._attempts(call, generation)
         async with self._handover.within(call.deadline_s):
             while True:
                 node = await attempts.next_node()
                 try:
-                    return await self._attempt(node, call, method, target, body, attempts.seconds_left)
+                    return await self._attempt(attempts, node, call, method, target, body)
                 except AttemptFailed as failed:
                     attempts.judge(failed, content_sent=False)
 
     async def _attempt(
-        self, node: Node, call: Call, method: str, target: str, body: bytes, seconds_left: float
+        self, attempts: Attempts, node: Node, call: Call, method: str, target: str, body: bytes
     ) -> tuple[HeaderList, bytes]:
-        # The head of a plain answer comes when all of it is ready, so only the deadline bounds the wait.
         headers = [*call.upstream_headers(stream=False), *call.observation.trace_headers]
-        async with self._fleet.ask(
-            node, method, target, headers, body, head_timeout_s=seconds_left + 1
-        ) as response:
+        expects: Expects = "answer" if method == "POST" else "listing"
+        async with attempts.ask(node, method, target, headers, body, expects) as response:
             answer = await response.read(self._fleet.limits.max_response_bytes)
             self._fleet.nodes.succeeded(node)
             return passed_headers(response.headers), answer
 
-    def _attempts(self, call: Call) -> Attempts:
-        return Attempts(self._fleet, call.began + call.deadline_s, call.observation)
+    def _attempts(self, call: Call, generation: Generation | None) -> Attempts:
+        return Attempts(self._fleet, call.began + call.deadline_s, call.observation, generation)
 
 
 class EngineProxy(Proxy):
@@ -192,7 +194,7 @@ class EngineProxy(Proxy):
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
         call.observation.asked(generation.body.get("model"), stream=generation.stream)
         if not generation.stream:
-            headers, body = await self._whole(call, "POST", generation.target, raw)
+            headers, body = await self._whole(call, "POST", generation.target, raw, generation)
             _observe(call, generation, body)
             await call.exchange.respond(200, [*headers, *call.headers], body)
             return
@@ -201,21 +203,18 @@ class EngineProxy(Proxy):
             await self._pass_stream(call, generation, raw, outlet)
 
     async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:
-        [engine] = self._fleet.nodes.nodes
-        parser, ended = SseParser(), False
-        call.observation.attempt(engine.id)
+        parser, began, ended = SseParser(), False, False
+        attempts = self._attempts(call, generation)
+        engine = await attempts.next_node()
+        headers = [*call.upstream_headers(stream=True), *call.observation.trace_headers]
         try:
-            async with self._fleet.ask(
-                engine,
-                "POST",
-                generation.target,
-                [*call.upstream_headers(stream=True), *call.observation.trace_headers],
-                raw,
-                head_timeout_s=self._fleet.limits.first_byte_s,
-            ) as response:
+            async with attempts.ask(engine, "POST", generation.target, headers, raw, "tokens") as response:
                 async for data in response.chunks():
                     events = parser.feed(data)
                     call.observation.tokens(len(events))
+                    if not began and events:
+                        began = True
+                        attempts.progressed(engine)
                     ended = ended or any(_is_last(event) for event in events)
                     await outlet.send(b"".join(event.raw for event in events))
             if not ended:

@@ -93,14 +93,9 @@ class Relay:
     async def _run_leg(self, leg: Leg, node: Node) -> None:
         parser = SseParser()
         progressed = False
-        async with self._fleet.ask(
-            node,
-            "POST",
-            leg.target,
-            [*self._headers, *self._observation.trace_headers],
-            upstream_stream(leg.body),
-            head_timeout_s=self._fleet.limits.first_byte_s,
-        ) as response:
+        headers = [*self._headers, *self._observation.trace_headers]
+        body = upstream_stream(leg.body)
+        async with self._attempts.ask(node, "POST", leg.target, headers, body, "tokens") as response:
             _check_is_stream(response)
             async for data in response.chunks():
                 if node.unproven:
@@ -177,8 +172,8 @@ class Relay:
     async def _context_length_of(self, node: Node) -> int | None:
         generation = self.record.generation
         try:
-            async with self._fleet.ask(
-                node, "GET", "/v1/models", self._headers, b"", head_timeout_s=self._fleet.limits.silence_s
+            async with self._attempts.ask(
+                node, "GET", "/v1/models", self._headers, b"", "listing"
             ) as response:
                 return _context_length(await response.read(_MAX_MODELS_BYTES), generation.body.get("model"))
         except (AttemptFailed, EngineRefused):

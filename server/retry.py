@@ -5,7 +5,8 @@ long stream may outlive several nodes. A node that takes nothing, because it is 
 counted; MAX_TOTAL_ATTEMPTS bounds all that were reached.
 Attempts that answer a sick node's failure are also bounded by a budget, so that a sick fleet is not asked
 three times for everything. One that answers the loss of a node is not: it replaces work which that node no
-longer does, so it adds no load, and the loss of one node of three cuts a third of all requests at once.
+longer does, so it adds no load, and the loss of one node of three cuts a third of all requests at once. The
+same holds for what an overloaded node sends away, as long as another node is well.
 """
 
 from collections import deque
@@ -32,6 +33,7 @@ class Failure(StrEnum):
     OVERLOADED = "overloaded"
     ERROR = "error"
     MALFORMED = "malformed"
+    SILENT = "silent"
 
 
 class Action(StrEnum):
@@ -42,7 +44,7 @@ class Action(StrEnum):
 
 # After these the node does none of the request's work any more; after the first two it never did.
 TOOK_NOTHING = frozenset({Failure.CONNECT, Failure.DRAINING})
-_NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING})
+_NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING, Failure.SILENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,12 @@ class Situation:
     max_total: int
     content_sent: bool
     seconds_left: float
+    elsewhere: bool = False
 
 
 def needs_budget(situation: Situation) -> bool:
+    if situation.failure is Failure.OVERLOADED:
+        return not situation.elsewhere
     return situation.failure not in _NODE_GONE
 
 

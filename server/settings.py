@@ -50,10 +50,22 @@ class Settings(BaseModel):
     )
     nodes: str | None = Field(
         default=None,
-        pattern=r"^(static:\S+|target-group:arn:\S+)$",
-        description="Where a gateway finds model nodes: static:host:port,host:port or target-group:ARN.",
+        pattern=r"^(static:\S+|dns:\S+|target-group:arn:\S+)$",
+        description="Where a gateway finds model nodes: static:host:port,host:port, dns:host:port or "
+        "target-group:ARN.",
     )
     nodes_poll_seconds: Seconds = Field(default=2.0, description="Interval between looks for model nodes.")
+    affinity: Literal["off", "prefix"] = Field(
+        default="off",
+        description="prefix: requests whose prompts begin alike go to one node, for its KV cache, while its "
+        "load allows.",
+    )
+    affinity_characters: int = Field(
+        default=1024,
+        ge=16,
+        le=1_000_000,
+        description="How much of a prompt's beginning is compared; a shorter prompt goes anywhere.",
+    )
     region: str | None = Field(default=None, description="AWS region; by default the AWS environment's.")
     imds_endpoint: str | None = Field(
         default=None,
@@ -72,11 +84,19 @@ class Settings(BaseModel):
         default=600.0, description="Longest life of a request, attempts and waiting included."
     )
     first_byte_seconds: Seconds = Field(
-        default=60.0, description="How long one attempt may wait for a response's head."
+        default=60.0, description="The most that a stream's first token may take; less is learned."
     )
     silence_seconds: Seconds = Field(
-        default=60.0, description="How long an upstream may say nothing inside a response."
+        default=60.0, description="The most from one token of a stream to the next; less is learned."
     )
+    stall_seconds: Seconds = Field(
+        default=5.0,
+        description="The least that a node which answers its health check gets for a token.",
+    )
+    suspect_seconds: Seconds = Field(
+        default=2.0, description="After so much silence a node is asked whether it lives; less is learned."
+    )
+    probe_seconds: Seconds = Field(default=1.0, description="How long a node may take to answer that.")
     connect_seconds: Seconds = Field(
         default=1.0, description="How long a TCP connect to an upstream may take."
     )
@@ -105,7 +125,9 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _gateway_has_nodes(self) -> Self:
         if self.role == "gateway" and self.nodes is None:
-            raise ValueError("setting nodes: a gateway needs it; set static:host:port or target-group:ARN")
+            raise ValueError(
+                "setting nodes: a gateway needs it; set static:host:port, dns:host:port or target-group:ARN"
+            )
         return self
 
     @property

@@ -1,19 +1,26 @@
 """The nodes that a gateway may send to, and which of them is next."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+from server.affinity import Ring, load_limit
 from server.errors import NoNodeReady
+
+if TYPE_CHECKING:
+    from server.watch import Watch
 
 Address = tuple[str, int]
 
 # Envoy's outlier detection: so many failures in a row, ejected for so long, at most half of the hosts.
 EJECT_AFTER = 5
 EJECT_S = 30.0
+# As long as a node says nothing to anybody, others are asked first; looked at more often than this.
+QUIET_S = 1.0
 # A cut says that the node may be gone; discovery takes seconds to find out.
 SUSPECT_S = 1.0
 # A node that refuses connections is left alone this long, twice as long each time.
@@ -22,15 +29,20 @@ DOWN_CAP_S = 8.0
 # A node that said it drains is left alone this long, unless discovery takes it out first.
 LEAVING_S = 30.0
 
-NodeState = Literal["ready", "suspect", "down", "ejected", "leaving", "refusing"]
+NodeState = Literal["ready", "suspect", "down", "ejected", "silent", "leaving", "refusing"]
 _STATES: tuple[NodeState, ...] = get_args(NodeState)
+# Those that a request may be sent to, best first.
+_USABLE: tuple[NodeState, ...] = ("ready", "suspect", "leaving")
+_NEVER = -math.inf
 
 
 @dataclass(eq=False, slots=True)
 class Node:
     """One node as this gateway sees it. Times are those of the set's clock, in seconds.
 
-    After a loss a node is unproven until it answers again: until then it gets one request at a time.
+    After a loss a node is unproven until it answers again: until then it gets one request at a time. A node
+    that accepts and does not answer is silent until a probe has its answer: until then it gets none.
+    `heard_at` is when it last answered a request, `lived_at` a probe; `watches` are over what it does now.
     """
 
     id: str
@@ -40,6 +52,10 @@ class Node:
     ejections: int = 0
     refusals: int = 0
     unproven: bool = False
+    silent: bool = False
+    heard_at: float = _NEVER
+    lived_at: float = _NEVER
+    watches: set["Watch"] = field(default_factory=set)
     down_until: float = 0.0
     suspect_until: float = 0.0
     ejected_until: float = 0.0
@@ -49,6 +65,8 @@ class Node:
     def state(self, now: float) -> NodeState:
         if now < self.leaving_until:
             return "refusing" if self.refuses else "leaving"
+        if self.silent:
+            return "silent"
         if now < self.ejected_until:
             return "ejected"
         if now < self.down_until:
@@ -56,27 +74,38 @@ class Node:
         suspect = now < self.suspect_until or (self.unproven and self.in_flight > 0)
         return "suspect" if suspect else "ready"
 
-    def next_change(self, now: float) -> float | None:
-        """When its state changes by time alone."""
+    def next_change(self, now: float) -> float:
+        """When its state changes by time alone; infinity if never."""
         times = (self.down_until, self.suspect_until, self.ejected_until, self.leaving_until)
-        return min((at for at in times if at > now), default=None)
+        return min((at for at in times if at > now), default=math.inf)
 
 
 class NodeSet:
-    """Least in flight of two random nodes, never one that the request has tried already.
+    """Least in flight of two random nodes, never one that the request has tried already. With `affinity`, a
+    request with a key goes to its node on a ring as long as that is ready and has no more than its share.
 
-    `rng` and `clock` (monotonic seconds) are passed in.
+    `rng` and `clock` (monotonic seconds) are passed in. Nodes are grouped by state whenever one changes, not
+    for each request.
     """
 
-    def __init__(self, rng: Random, clock: Callable[[], float]) -> None:
+    def __init__(self, rng: Random, clock: Callable[[], float], *, affinity: bool = False) -> None:
         self._rng = rng
         self._clock = clock
         self._nodes: dict[tuple[str, Address], Node] = {}
         self._waiters: set[asyncio.Future[None]] = set()
+        self._groups: tuple[list[Node], ...] = ()
+        self._ready: Set[Node] = frozenset()
+        self._regroup_at = _NEVER
+        self._in_flight = 0
+        self._affinity = affinity
+        self._ring: Ring[Node] = Ring({})
 
     @property
     def nodes(self) -> list[Node]:
         return list(self._nodes.values())
+
+    def __contains__(self, node: Node) -> bool:
+        return self._nodes.get((node.id, node.address)) is node
 
     def counts(self) -> dict[NodeState, int]:
         now = self._clock()
@@ -88,19 +117,31 @@ class NodeSet:
     def replace(self, found: Mapping[str, Address]) -> None:
         """What discovery found, by id. Nodes that stay keep what is known of them."""
         keys = set(found.items())
+        if keys == self._nodes.keys():
+            return
         self._nodes = {key: self._nodes.get(key) or Node(id=key[0], address=key[1]) for key in sorted(keys)}
-        self._wake()
+        if self._affinity:
+            # By address: gateways may know a node by other ids.
+            self._ring = Ring({f"{host}:{port}": node for (_, (host, port)), node in self._nodes.items()})
+        self._changed()
 
-    def pick(self, tried: Set[Node]) -> Node | None:
+    def pick(self, tried: Set[Node], key: int | None = None) -> Node | None:
         """The next node for a request, or None. Nodes that are leaving but still accept come last."""
-        now = self._clock()
-        for state in ("ready", "suspect", "leaving"):
-            candidates = [
-                node for node in self._nodes.values() if node.state(now) == state and node not in tried
-            ]
-            if candidates:
-                return self._less_busy(candidates)
+        if self._clock() >= self._regroup_at:
+            self._regroup()
+        if key is not None and self._affinity and (node := self._at_home(tried, key)) is not None:
+            return node
+        for group in self._groups:
+            node = self._less_busy(group, tried)
+            if node is not None:
+                return node
         return None
+
+    def has_ready(self, tried: Set[Node]) -> bool:
+        """Whether a node is ready that is not among `tried`."""
+        if self._clock() >= self._regroup_at:
+            self._regroup()
+        return bool(self._groups and any(node not in tried for node in self._groups[0]))
 
     async def wait_for_node(self, tried: Set[Node], wait_s: float) -> Node:
         """Hold a request until a node can take it. Raises NoNodeReady after `wait_s` seconds."""
@@ -111,29 +152,50 @@ class NodeSet:
                 raise NoNodeReady(
                     "No model node is ready; try again later.", retry_after_ms=5000, should_retry=True
                 )
-            await self._changed(left)
+            await self._change(left)
         return node
 
     @contextmanager
     def sending(self, node: Node) -> Iterator[None]:
         """Counts one request on `node`."""
-        node.in_flight += 1
+        self.begin(node)
         try:
             yield
         finally:
-            node.in_flight -= 1
-            if node.in_flight == 0:
-                self._wake()
+            self.end(node)
+
+    def begin(self, node: Node) -> None:
+        """A request is sent to the node."""
+        node.in_flight += 1
+        self._in_flight += 1
+        if node.unproven:
+            self._regroup_at = _NEVER
+
+    def end(self, node: Node) -> None:
+        """A request that was sent to the node is over."""
+        node.in_flight -= 1
+        self._in_flight -= 1
+        if node.in_flight == 0 and (node.unproven or self._waiters):
+            self._changed()
+
+    def heard(self, node: Node) -> None:
+        """The node said something, whatever it was: it is not silent."""
+        node.heard_at = self._clock()
 
     def answered(self, node: Node) -> None:
-        """Something came from the node: it lives."""
-        node.unproven = False
-        node.refusals = 0
+        """The node serves."""
+        node.heard_at = self._clock()
+        if node.unproven or node.refusals:
+            node.unproven = False
+            node.refusals = 0
+            self._changed()
 
     def succeeded(self, node: Node) -> None:
         """The node answered a request to its end."""
         node.failures = node.ejections = 0
-        node.suspect_until = 0.0
+        if node.suspect_until:
+            node.suspect_until = 0.0
+            self._changed()
 
     def failed(self, node: Node) -> None:
         """An attempt failed by the node's fault."""
@@ -142,27 +204,65 @@ class NodeSet:
             node.failures = 0
             node.ejections += 1
             node.ejected_until = self._clock() + EJECT_S * node.ejections
+            self._regroup_at = _NEVER
 
     def suspected(self, node: Node) -> None:
-        """The node may be gone: others first, for a moment."""
+        """The node may be gone or sick: others first, for a moment, and then one request to try it."""
         node.suspect_until = self._clock() + SUSPECT_S
         node.unproven = True
+        self._regroup_at = _NEVER
+
+    def quiet(self, node: Node) -> None:
+        """The node says nothing to anybody: others first, for a moment."""
+        node.suspect_until = max(node.suspect_until, self._clock() + QUIET_S)
+        self._regroup_at = _NEVER
+
+    def silenced(self, node: Node) -> None:
+        """The node accepts and does not answer: nobody is sent there before it does."""
+        node.silent = node.unproven = True
+        self._regroup_at = _NEVER
+
+    def lives(self, node: Node) -> None:
+        """A silent node has answered a probe."""
+        node.silent = False
+        self._changed()
 
     def refused_connection(self, node: Node) -> None:
         """Nothing listens there now: nobody is sent there for a while."""
         node.down_until = self._clock() + min(DOWN_CAP_S, DOWN_S * 2**node.refusals)
         node.refusals += 1
         node.unproven = True
+        self._regroup_at = _NEVER
 
     def drains(self, node: Node, *, refuses: bool) -> None:
         """The node said that it drains."""
         node.leaving_until = self._clock() + LEAVING_S
         node.refuses = refuses
+        self._regroup_at = _NEVER
 
-    def _less_busy(self, candidates: list[Node]) -> Node:
-        if len(candidates) == 1:
-            return candidates[0]
-        first, second = self._rng.sample(candidates, 2)
+    def _regroup(self) -> None:
+        now = self._clock()
+        states = {node: node.state(now) for node in self._nodes.values()}
+        self._groups = tuple([node for node in states if states[node] == usable] for usable in _USABLE)
+        self._ready = frozenset(self._groups[0])
+        self._regroup_at = min((node.next_change(now) for node in states), default=math.inf)
+
+    def _at_home(self, tried: Set[Node], key: int) -> Node | None:
+        limit = load_limit(self._in_flight, len(self._ready))
+        for node in self._ring.walk(key) if self._ready else ():
+            if node in self._ready and node.in_flight < limit and node not in tried:
+                return node
+        return None
+
+    def _less_busy(self, group: list[Node], tried: Set[Node]) -> Node | None:
+        if tried:
+            group = [node for node in group if node not in tried]
+        count = len(group)
+        if count < 2:
+            return group[0] if group else None
+        at = int(self._rng.random() * count)
+        other = int(self._rng.random() * (count - 1))
+        first, second = group[at], group[other + (other >= at)]
         return second if second.in_flight < first.in_flight else first
 
     def _may_eject(self, node: Node) -> bool:
@@ -175,11 +275,10 @@ class NodeSet:
         ]
         return bool(usable) and (ejected + 1) * 2 <= len(self._nodes)
 
-    async def _changed(self, wait_s: float) -> None:
+    async def _change(self, wait_s: float) -> None:
         """Until the set changes, a node's time is up, or `wait_s` seconds have passed."""
         now = self._clock()
-        changes = (node.next_change(now) for node in self._nodes.values())
-        soonest = min((at - now for at in changes if at is not None), default=wait_s)
+        soonest = min((node.next_change(now) for node in self._nodes.values()), default=math.inf) - now
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -190,7 +289,9 @@ class NodeSet:
         finally:
             self._waiters.discard(waiter)
 
-    def _wake(self) -> None:
+    def _changed(self) -> None:
+        """A node may have become usable: group anew, and wake who waits for one."""
+        self._regroup_at = _NEVER
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -45,3 +45,7 @@ class BodyCut(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The upstream sent nothing for longer than allowed."""
+
+
+class UpstreamSilent(UpstreamError):
+    """The upstream does not answer its health check either."""

@@ -1,0 +1,117 @@
+"""Whether a node that says nothing lives: it is asked on a new connection, and again until it answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from random import Random
+
+from server.drain import EventLog
+from server.http.client import UpstreamPool
+from server.http.errors import ConnectFailed, UpstreamError
+from server.upstreams import Node, NodeSet
+from server.watch import spoken_at
+
+# Every engine and our own node answer here; whatever they say, they live.
+_TARGET = "/health"
+# A node that lives and gives no token is asked again no sooner than this.
+REPROBE_S = 1.0
+# A silent node is asked again after so long, and longer each time.
+_PAUSE_S = 0.25
+_PAUSE_CAP_S = 2.0
+
+
+class Sign(Enum):
+    """What came of asking a node."""
+
+    LIFE = "life"
+    REFUSED = "refused"
+    SILENCE = "silence"
+
+
+class Prober:
+    """Keeps silent nodes out of the set until they answer.
+
+    A refused connection is no silence: the system answered, and would have reset what was open to a process
+    that is gone. `moves` says whether requests are taken from a silent node when there is no other; they are
+    then somebody else's to send again. `clock` is the loop's.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeSet,
+        *,
+        probe_s: float,
+        moves: bool,
+        log: EventLog,
+        rng: Random,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._nodes = nodes
+        self._pool = UpstreamPool(connect_timeout_s=probe_s, max_idle_per_host=0)
+        self._probe_s = probe_s
+        self._moves = moves
+        self._log = log
+        self._rng = rng
+        self._clock = clock
+        self._sleep = sleep
+        self._probes: dict[Node, asyncio.Task[None]] = {}
+
+    def doubt(self, node: Node) -> None:
+        """Ask it, unless it is being asked or has just answered."""
+        if node not in self._probes and self._clock() - node.lived_at >= REPROBE_S:
+            task = asyncio.get_running_loop().create_task(self._find_out(node))
+            self._probes[node] = task
+            task.add_done_callback(lambda _: self._probes.pop(node, None))
+
+    async def aclose(self) -> None:
+        probes = list(self._probes.values())
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
+        await self._pool.aclose()
+
+    async def ask(self, node: Node) -> Sign:
+        """One probe, answered or not within `probe_s`."""
+        headers = [(b"accept", b"*/*")]
+        try:
+            async with (
+                asyncio.timeout(self._probe_s),
+                self._pool.request(node.address, "GET", _TARGET, headers),
+            ):
+                return Sign.LIFE
+        except ConnectFailed as exc:
+            return Sign.REFUSED if isinstance(exc.__cause__, ConnectionRefusedError) else Sign.SILENCE
+        except (UpstreamError, TimeoutError):
+            return Sign.SILENCE
+
+    async def _find_out(self, node: Node) -> None:
+        began = self._clock()
+        sign = await self.ask(node)
+        if sign is Sign.REFUSED:
+            self._nodes.refused_connection(node)
+        if sign is not Sign.SILENCE or spoken_at(node) > began:
+            node.lived_at = self._clock()
+            return
+        self._nodes.silenced(node)
+        self._log.info("node.silent", node=node.id, in_flight=node.in_flight)
+        await self._until_it_answers(node, began)
+
+    async def _until_it_answers(self, node: Node, began: float) -> None:
+        pause_s = _PAUSE_S
+        while node in self._nodes:
+            self._move_work(node, began)
+            await self._sleep(pause_s * self._rng.uniform(0.8, 1.2))
+            pause_s = min(_PAUSE_CAP_S, pause_s * 1.5)
+            if await self.ask(node) is Sign.LIFE or spoken_at(node) > began:
+                node.lived_at = self._clock()
+                self._nodes.lives(node)
+                self._log.info("node.answers", node=node.id, silent_s=round(self._clock() - began, 3))
+                return
+
+    def _move_work(self, node: Node, began: float) -> None:
+        """What it was doing is done elsewhere. Where there is no other place it may as well wait here."""
+        if self._moves or self._nodes.pick({node}) is not None:
+            for watch in list(node.watches):
+                if watch.spoken_at() <= began:
+                    watch.cut_for_silence()
