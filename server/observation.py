@@ -177,6 +177,8 @@ class Observation:
 
     def tokens(self, count: int) -> None:
         """`count` tokens came in one read."""
+        if not count:
+            return
         now = self._clock()
         if self._silent:
             self._spoke(now)

@@ -8,7 +8,9 @@ same, a receiver that adds up tokens would count them twice.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from random import Random
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -32,11 +34,16 @@ from opentelemetry.trace import (
 
 from server import traceparent
 from server import tracing_names as names
+from server.drain import EventLog
 from server.errors import HeaderList
+from server.metrics import Metrics
+from server.settings import Settings
+from server.tracing_export import CountedExporter, open_exporter
 
 if TYPE_CHECKING:
     from server.observation import Observation
 
+# Spans that wait to be sent. The SDK's queue is larger by what requests under way may still add.
 MAX_QUEUE = 4096
 _BATCH = 256
 # The longest prompt or answer that a span carries, in characters, where that is switched on.
@@ -54,7 +61,7 @@ class Tracing:
 
     def __init__(
         self,
-        exporter: SpanExporter,
+        exporter: CountedExporter,
         *,
         resource: Mapping[str, str],
         share: float,
@@ -69,12 +76,14 @@ class Tracing:
         )
         processor = BatchSpanProcessor(
             exporter,
-            max_queue_size=MAX_QUEUE,
+            max_queue_size=2 * MAX_QUEUE,
             max_export_batch_size=_BATCH,
             schedule_delay_millis=schedule_ms,
         )
         self._provider.add_span_processor(processor)
         self.spans = self._provider.get_tracer("goldenfleet")
+        self._exporter = exporter
+        self._ended = 0
         self._below = int(share * _ALL_TRACES)
         self._follows = follows
         self.keeps_content = keeps_content
@@ -91,16 +100,25 @@ class Tracing:
         parent = traceparent.read(header)
         trace_id = parent[0] if parent else self._rng.getrandbits(128) or 1
         if self._sampled(parent, trace_id):
-            return Trace(self, parent, began), []
+            if self._ended - self._exporter.done < MAX_QUEUE:
+                return Trace(self, parent, began), []
+            # Whole traces are left out: the queue itself would drop single spans of many.
+            self._exporter.skipped.inc()
         return None, traceparent.write(trace_id, self._rng.getrandbits(64) or 1, 0)
 
     def unix_ns(self, at: float) -> int:
         """A time of the clock as spans want it."""
         return time.time_ns() - int((self._clock() - at) * 1e9)
 
-    def shutdown(self) -> None:
-        """Sends what is left. Blocks as long as the exporter may take."""
-        self._provider.shutdown()
+    def end(self, span: Span, at: float) -> None:
+        self._ended += 1
+        span.end(self.unix_ns(at))
+
+    async def aclose(self, timeout_s: float) -> None:
+        """Sends what is left, for `timeout_s` seconds at most: a receiver that hangs holds nobody up."""
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        await asyncio.to_thread(sending.join, timeout_s)
 
     def flush(self) -> None:
         """Sends what is queued. Blocks as long as the exporter may take."""
@@ -154,7 +172,7 @@ class Trace:
             return
         if failure is not None:
             _fail(self._attempt, failure)
-        self._attempt.end(self._tracing.unix_ns(at))
+        self._tracing.end(self._attempt, at)
         self._attempt = None
 
     def resumed(self, mode: str, reason: str, tokens: int, at: float) -> None:
@@ -169,7 +187,7 @@ class Trace:
 
     def spoke(self, at: float) -> None:
         if self._resume is not None:
-            self._resume.end(self._tracing.unix_ns(at))
+            self._tracing.end(self._resume, at)
             self._resume = None
 
     def content(self, prompt: object, answer: str) -> None:
@@ -186,7 +204,7 @@ class Trace:
             span.set_attributes(_content(self._prompt, self._answer))
         if seen.outcome != "ok":
             _fail(span, seen.outcome)
-        span.end(self._tracing.unix_ns(at))
+        self._tracing.end(span, at)
 
     def _name(self, seen: Observation) -> str:
         if not self._tracing.names_genai:
@@ -197,6 +215,33 @@ class Trace:
     def _start(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int], at: float) -> Span:
         when = self._tracing.unix_ns(at)
         return self._tracing.spans.start_span(name, self._inside, kind, attributes, start_time=when)
+
+
+def open_tracing(
+    settings: Settings,
+    instance_id: str,
+    metrics: Metrics,
+    log: EventLog,
+    *,
+    rng: Random,
+    clock: Callable[[], float],
+) -> Tracing:
+    """For a process whose setting traces_url is set. Raises SettingsError."""
+    resource = {
+        names.SERVICE_NAME: f"goldenfleet-{settings.role}",
+        names.SERVICE_INSTANCE: instance_id,
+        names.ENVIRONMENT: settings.stack,
+        names.ROLE: settings.role,
+    }
+    return Tracing(
+        open_exporter(settings, metrics.spans, log),
+        resource=resource,
+        share=settings.traces_share,
+        follows=settings.role == "model",
+        keeps_content=settings.trace_content,
+        rng=rng,
+        clock=clock,
+    )
 
 
 def _attributes(seen: Observation) -> dict[str, str | int]:

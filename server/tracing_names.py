@@ -19,7 +19,6 @@ ERROR_TYPE = "error.type"
 STATUS_CODE = "http.response.status_code"
 ROUTE = "http.route"
 SERVICE_NAME = "service.name"
-SERVICE_VERSION = "service.version"
 SERVICE_INSTANCE = "service.instance.id"
 ENVIRONMENT = "deployment.environment.name"
 
