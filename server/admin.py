@@ -43,6 +43,7 @@ class Admin:
     telemetry: Telemetry
     clock: Callable[[], float]
     started_at: float
+    engine: Callable[[], dict[str, object] | None] = lambda: None
 
     def app(self) -> Starlette:
         return Starlette(
@@ -91,6 +92,7 @@ class Admin:
             "ready": self.readiness.ready and not self.drain.draining,
             "missing": list(self.readiness.missing),
             "started_at": self.started_at,
+            "engine": self.engine(),
         }
 
 

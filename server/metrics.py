@@ -160,6 +160,9 @@ class Metrics:
         self._gauge("nodes", "Nodes that this process sends to, by state.", label="state")
         self._counted("ejections", "Times that a node was ejected for failing in a row.")
         self._gauge("drain_phase", "1 for the phase that the drain is in.", label="phase")
+        self._gauge("engine_queued", "Requests that wait in the node's engine, by its own metrics.")
+        self._gauge("engine_running", "Requests that the node's engine works on, by its own metrics.")
+        self._gauge("engine_kv_used_ratio", "Share of the engine's KV cache in use, where it says so.")
         self.notices = self._counter("notices", "Notices seen, by kind.", "kind")
         self.spans = self._counter(
             "trace_spans", "Spans handed to the trace receiver, by what came of it.", "result"

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from server.admin import Admin, bound, serve_admin
 from server.app import build_app
 from server.drain import Drain, Phase
 from server.engine_watch import EngineFailed, EngineProbe, start_engine, stop_engine
+from server.engines import ADAPTERS
 from server.errors import SettingsError
 from server.http.client import UpstreamPool
 from server.http.server import HttpServer
@@ -60,8 +62,12 @@ class ServerProcess:
             telemetry=self._telemetry,
             clock=time.time,
             started_at=time.time(),
+            engine=self._engine_state,
         )
         self._engine: asyncio.subprocess.Process | None = None
+        self._probe: EngineProbe | None = None
+        for gauge in ("queued", "running", "kv_used_ratio"):
+            self._telemetry.metrics.read_by_label(f"engine_{gauge}", partial(self._engine_gauge, gauge))
         self._telemetry.metrics.read("in_flight", lambda: self._drain.running)
         self._telemetry.metrics.read_by_label("drain_phase", lambda: {self._drain.phase: 1})
 
@@ -108,8 +114,9 @@ class ServerProcess:
     def _works(self, pool: UpstreamPool) -> Iterator[Coroutine[None, None, None]]:
         settings = self._settings
         if settings.role == "model":
-            yield EngineProbe(
+            self._probe = EngineProbe(
                 settings.engine_base,
+                ADAPTERS[settings.engine],
                 pool,
                 self._readiness,
                 log=self._log,
@@ -117,7 +124,8 @@ class ServerProcess:
                 timeout_s=settings.engine_probe_timeout_seconds,
                 start_s=settings.engine_start_seconds,
                 clock=time.monotonic,
-            ).run()
+            )
+            yield self._probe.run()
         if self._engine is not None:
             yield _outlive(self._engine)
         if self._imds is not None:
@@ -162,6 +170,14 @@ class ServerProcess:
     async def _stop_engine(self) -> None:
         if self._engine is not None:
             await stop_engine(self._engine, self._settings.shutdown_grace_seconds)
+
+    def _engine_state(self) -> dict[str, object] | None:
+        return None if self._probe is None else self._probe.snapshot()
+
+    def _engine_gauge(self, name: str) -> dict[str, float]:
+        """No series for what the engine does not say."""
+        value = None if self._probe is None else getattr(self._probe.load, name)
+        return {} if value is None else {"": value}
 
     def _ready_changed(self, ready: bool) -> None:
         self._log.info("server.ready" if ready else "server.unready", missing=self._readiness.missing)

@@ -17,6 +17,7 @@ from server.engine import api, weights
 from server.engine.config import MODEL_ID, Limits
 from server.engine.engine import Engine
 from server.engine.errors import EngineError
+from server.engine.parent import end_with
 
 # Once the engine has stopped every answer ends at once with an error; this is time enough to send it.
 _STOP_GRACE_SECONDS = 2
@@ -36,12 +37,17 @@ Example:
 @click.option("--max-sequences", default=Limits.max_sequences, help="Sequences in one step.")
 @click.option("--max-batch-tokens", default=Limits.max_batch_tokens, help="Tokens in one step.")
 @click.option("--pages", default=Limits.pages, help="Pages of 32 tokens in the KV cache.")
-def engine(host: str, port: int, max_sequences: int, max_batch_tokens: int, pages: int) -> None:
+@click.option("--ends-with", type=int, metavar="PID", help="The parent process, without which this one ends.")
+def engine(
+    host: str, port: int, max_sequences: int, max_batch_tokens: int, pages: int, ends_with: int | None
+) -> None:
     """Serve the embedded model over the OpenAI API until told to stop.
 
     The first line on stdout is JSON with the port that was bound.
     """
     try:
+        if ends_with is not None:
+            end_with(ends_with)
         uvloop.run(serve(host, port, Limits(max_sequences, max_batch_tokens, pages)))
     except EngineError as exc:
         raise click.ClickException(str(exc)) from exc

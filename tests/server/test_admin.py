@@ -66,6 +66,7 @@ async def test_state_is_the_whole_picture(node):
         "ready": False,
         "missing": ["engine"],
         "started_at": 12.5,
+        "engine": None,
     }
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from server.engine_watch import EngineFailed, EngineProbe
+from server.engine_watch import EngineFailed, EngineProbe, engine_address
+from server.engines import ADAPTERS
 from server.http.client import UpstreamPool
 from server.http.server import Exchange, HttpServer
 from server.readiness import Readiness
@@ -20,12 +21,16 @@ class FakeEngine:
     answer: tuple[int, object] = (200, {"choices": [{"text": "x"}]})
     hangs: bool = False
     asked: list[dict[str, object]] = field(default_factory=list)
+    metrics: tuple[int, bytes] = (404, b"")
     port: int = 0
 
     async def handle(self, exchange: Exchange) -> None:
         body = await exchange.request.body(1000)
         if exchange.request.path == "/v1/models":
             await exchange.respond(200, [], json.dumps({"data": [{"id": "some-model"}]}).encode())
+            return
+        if exchange.request.path == "/metrics":
+            await exchange.respond(self.metrics[0], [], self.metrics[1])
             return
         self.asked.append(json.loads(body))
         if self.hangs:
@@ -56,9 +61,10 @@ async def probing() -> AsyncIterator[Probing]:
     engine.port = await server.listen("127.0.0.1", 0)
     readiness = Readiness(["engine"], bool)
 
-    def make(sleep=asyncio.sleep, port=None, clock=lambda: 0.0) -> EngineProbe:
+    def make(sleep=asyncio.sleep, port=None, clock=lambda: 0.0, kind="embedded") -> EngineProbe:
         return EngineProbe(
             f"http://127.0.0.1:{port or engine.port}",
+            ADAPTERS[kind],
             pool,
             readiness,
             log=log,
@@ -117,6 +123,80 @@ async def test_ready_comes_with_the_first_token_and_goes_with_two_failures(probi
         await probing.probe(sleep).run()
     assert seen == [True, True, False, True]
     assert probing.log.events == ["engine.ready", "engine.sick", "engine.ready"]
+
+
+def _sleep_through(answers: list[tuple[int, object]], engine: FakeEngine, look: Callable[[], object]):
+    """A sleep between probes, in which the engine takes its next answer and `look` is noted."""
+    seen: list[object] = []
+
+    async def sleep(_: float) -> None:
+        seen.append(look())
+        if len(seen) == len(answers):
+            raise asyncio.CancelledError
+        engine.answer = answers[len(seen)]
+
+    return sleep, seen
+
+
+async def test_a_full_engine_is_not_sick(probing):
+    """TGI refuses with 429 what is over its limit; however often, its node stays ready."""
+    answers = [(200, {"choices": [{}]}), *[(429, {"error": "Model is overloaded"})] * 4]
+    sleep, seen = _sleep_through(answers, probing.engine, lambda: probing.readiness.ready)
+    with pytest.raises(asyncio.CancelledError):
+        await probing.probe(sleep, kind="tgi").run()
+    assert seen == [True] * 5
+
+
+async def test_the_engine_s_own_metrics_are_read_after_each_token(probing):
+    """Queue, running and KV use have one name each for all engines; a page that is lost is unknown."""
+    page = b"sglang:num_queue_reqs 3.0\nsglang:num_running_reqs 2.0\nsglang:token_usage 0.25\n"
+    pages = [(200, page), (200, b"{not prometheus"), (500, page)]
+    probing.engine.metrics = pages[0]
+    seen: list[object] = []
+
+    async def sleep(_: float) -> None:
+        seen.append(probe.snapshot())
+        if len(seen) == len(pages):
+            raise asyncio.CancelledError
+        probing.engine.metrics = pages[len(seen)]
+
+    probe = probing.probe(sleep, kind="sglang")
+    assert probe.snapshot()["state"] == "loading"
+    with pytest.raises(asyncio.CancelledError):
+        await probe.run()
+    known = {"kind": "sglang", "state": "ready", "problem": None}
+    unknown = dict.fromkeys(("queued", "running", "kv_used_ratio"))
+    assert seen == [
+        known | {"queued": 3.0, "running": 2.0, "kv_used_ratio": 0.25},
+        known | unknown,
+        known | unknown,
+    ]
+
+
+async def test_the_state_says_loading_then_ready_then_sick(probing):
+    """What GET /state shows of an engine follows its probes."""
+    answers = [(200, {"choices": [{}]}), (500, {}), (500, {})]
+    probing.engine.answer = answers[0]
+    sleep, seen = _sleep_through([*answers, answers[0]], probing.engine, lambda: probe.snapshot()["state"])
+    probe = probing.probe(sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await probe.run()
+    assert seen == ["ready", "ready", "sick", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("http://127.0.0.1:8000", ("127.0.0.1", 8000)),
+        ("http://127.0.16.4:8000", ("127.0.16.4", 8000)),
+        ("http://0.0.0.0:8000", ("127.0.0.1", 8000)),
+        ("http://[::]:9", ("127.0.0.1", 9)),
+        ("http://engine.internal:8000", ("engine.internal", 8000)),
+    ],
+)
+def test_an_engine_is_on_one_address(base_url, address):
+    """A node that serves on every address keeps its engine on loopback, closed to outside."""
+    assert engine_address(base_url) == address
 
 
 async def test_an_engine_that_never_comes_up_is_given_up(probing):
