@@ -34,7 +34,12 @@ _TEXT_GENERATION_CHAT = frozenset(
 
 
 class Face(Protocol):
-    """Chunks of the relayed stream in, bytes for the client out."""
+    """Chunks of the relayed stream in, bytes for the client out.
+
+    `repeats`: chunks that differ in text and ids alone become events that differ in them alone.
+    """
+
+    repeats: bool
 
     def chunk(self, chunk: Json, delta: Delta) -> bytes: ...
     def end(self) -> bytes: ...
@@ -42,6 +47,8 @@ class Face(Protocol):
 
 
 class OpenAiFace:
+    repeats = True
+
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
@@ -75,6 +82,8 @@ class TgiChatFace(OpenAiFace):
 
 
 class TgiFace:
+    repeats = False
+
     def __init__(self, answer: tgi.TgiAnswer, request_id: str) -> None:
         self._answer = answer
         self._request_id = request_id

@@ -19,13 +19,21 @@ STREAM_HEADERS: HeaderList = [
 
 
 class Sink(Protocol):
-    """Where a relay's frames go."""
+    """Where a relay's frames go. `push` is `send` without waiting, for who has seen that it `keeps_up`."""
 
+    @property
+    def keeps_up(self) -> bool: ...
+    def push(self, data: bytes) -> None: ...
     async def send(self, data: bytes) -> None: ...
 
 
 class Discard:
     """The sink of a request whose answer is put together before it is sent."""
+
+    keeps_up = True
+
+    def push(self, data: bytes) -> None:
+        """Nothing is sent before the end."""
 
     async def send(self, data: bytes) -> None:
         """Nothing is sent before the end."""
@@ -49,9 +57,8 @@ class Outlet:
         self._heartbeat_s = heartbeat_s
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
-        self._writing = False
+        self._sending = False
         self._timer: asyncio.TimerHandle | None = None
-        self._ping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._due = self._loop.time() + self._heartbeat_s
@@ -63,20 +70,28 @@ class Outlet:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._ping is not None:
-            self._ping.cancel()
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the stream has started and its client takes what it is sent."""
+        return self._exchange.started and not self._sending and self._exchange.keeps_up
+
+    def push(self, data: bytes) -> None:
+        """Raises ClientGone."""
+        self._exchange.push(data)
+        self._due = self._loop.time() + self._heartbeat_s
 
     async def send(self, data: bytes) -> None:
-        """Raises ClientGone."""
+        """Returns once the client keeps up. Raises ClientGone."""
         if not data:
             return
-        self._writing = True
+        self._sending = True
         try:
             if not self._exchange.started:
                 await self._exchange.start(200, self._headers)
             await self._exchange.write(data)
         finally:
-            self._writing = False
+            self._sending = False
             self._due = self._loop.time() + self._heartbeat_s
 
     async def end(self) -> None:
@@ -84,15 +99,21 @@ class Outlet:
         await self._exchange.end()
 
     def _beat(self) -> None:
-        late = self._loop.time() >= self._due
-        if late and not self._writing and not self._exchange.closed:
-            self._due = self._loop.time() + self._heartbeat_s
-            self._ping = self._loop.create_task(self._send_ping())
-        self._timer = self._loop.call_at(max(self._due, self._loop.time() + 0.001), self._beat)
+        now = self._loop.time()
+        if now >= self._due:
+            self._due = now + self._heartbeat_s
+            self._ping()
+        # A data event has moved only the time: the timer looks again when it fires.
+        self._timer = self._loop.call_at(max(self._due, now + 0.001), self._beat)
 
-    async def _send_ping(self) -> None:
+    def _ping(self) -> None:
+        if self._exchange.closed or self._sending:
+            return
         try:
-            await self.send(PING)
+            if not self._exchange.started:
+                self._exchange.begin(200, self._headers)
+            if self._exchange.keeps_up:
+                self._exchange.push(PING)
         except ClientGone:
             # The server cancels the request's own task; there is nothing left to keep alive.
             return

@@ -6,8 +6,9 @@ import json
 from server.attempts import Attempts, Fleet
 from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
-from server.http.client import UpstreamResponse
+from server.http.client import Push, UpstreamResponse
 from server.http.errors import UpstreamError
+from server.leg_reader import LegReader
 from server.observation import Observation
 from server.outlet import Sink
 from server.resume import (
@@ -17,14 +18,11 @@ from server.resume import (
     finished_by_length,
     first_leg,
     next_leg,
-    read,
-    shape,
 )
 from server.retry import Action, Failure
 from server.upstreams import Node
 from server.wire.jsonbody import Json
-from server.wire.openai import Delta, Generation, read_chunk, read_error, upstream_stream
-from server.wire.sse import DONE, Event, SseParser
+from server.wire.openai import Delta, Generation, read_chunk, upstream_stream
 from server.wire.usage import prompt_of, tokens_of
 
 # After the terminal event an upstream has this long to end its body, so that its connection can be kept.
@@ -91,54 +89,63 @@ class Relay:
         return leg
 
     async def _run_leg(self, leg: Leg, node: Node) -> None:
-        parser = SseParser()
-        progressed = False
+        reader = LegReader(leg, self.record, self._face)
         headers = [*self._headers, *self._observation.trace_headers]
         body = upstream_stream(leg.body)
-        async with self._attempts.ask(node, "POST", leg.target, headers, body, "tokens") as response:
-            _check_is_stream(response)
-            async for data in response.chunks():
-                if node.unproven:
-                    self._fleet.nodes.answered(node)
-                before = self.record.count
-                await self._take(leg, parser.feed(data))
-                if self.record.count > before:
-                    self._observation.tokens(self.record.count - before)
-                if not progressed and self.record.count > before:
-                    progressed = True
-                    self._attempts.progressed(node)
-                if self._ended:
-                    self._fleet.nodes.succeeded(node)
-                    await _linger(response)
-                    return
-            raise AttemptFailed(Failure.CUT, "the node ended the stream before its terminal event")
+        try:
+            async with self._attempts.ask(node, "POST", leg.target, headers, body, "tokens") as response:
+                _check_is_stream(response)
+                response.push_to(self._skimmer(reader, node))
+                async for data in response.chunks():
+                    await self._take(reader, data, node)
+                    if self._ended:
+                        response.push_to(None)
+                        self._fleet.nodes.succeeded(node)
+                        await _linger(response)
+                        return
+                raise AttemptFailed(Failure.CUT, "the node ended the stream before its terminal event")
+        finally:
+            reader.settle()
 
-    async def _take(self, leg: Leg, events: list[Event]) -> None:
+    def _skimmer(self, reader: LegReader, node: Node) -> Push:
+        """Relays token events as they arrive, from the connection: nearly all that a stream is."""
+        sink, seen, nodes = self._sink, self._observation, self._fleet.nodes
+
+        def skim(data: bytes) -> bytes:
+            if not sink.keeps_up:
+                return data
+            before = reader.tokens
+            skimmed = reader.skim(data)
+            if skimmed is None:
+                return data
+            sink.push(skimmed[0])
+            seen.tokens(reader.tokens - before)
+            if node.unproven:
+                nodes.answered(node)
+            return skimmed[1]
+
+        return skim
+
+    async def _take(self, reader: LegReader, data: bytes, node: Node) -> None:
         """Relays what arrived together in one write; what came before a failure is still relayed."""
+        if node.unproven:
+            self._fleet.nodes.answered(node)
+        before = reader.tokens
         frames: list[bytes] = []
         try:
-            for event in events:
-                if event.data == DONE:
-                    frames += self._last_frames()
-                    return
-                if event.data is not None:
-                    frames.append(self._frame(leg, event.data))
+            frames.extend(reader.frames(data))
+            if reader.done:
+                frames += self._last_frames()
         finally:
+            self._count(reader.tokens - before, first=not before, node=node)
             await self._sink.send(b"".join(frames))
 
-    def _frame(self, leg: Leg, data: bytes) -> bytes:
-        try:
-            chunk = json.loads(data)
-        except ValueError as exc:
-            raise WireError("an event of the node's stream is not JSON") from exc
-        if not isinstance(chunk, dict):
-            raise WireError("an event of the node's stream is not an object")
-        error = read_error(chunk)
-        if error is not None:
-            raise error.refusal or AttemptFailed(_failure(error.code), f"the stream ended in {error.code}")
-        delta = read(leg, chunk, self.record)
-        shaped = shape(leg, chunk, delta, self.record)
-        return b"" if shaped is None else self._face.chunk(shaped, delta)
+    def _count(self, tokens: int, *, first: bool, node: Node) -> None:
+        if not tokens:
+            return
+        self._observation.tokens(tokens)
+        if first:
+            self._attempts.progressed(node)
 
     def _last_frames(self) -> list[bytes]:
         """Raises AttemptFailed when the stream says it is over and has no finish reason."""
@@ -182,10 +189,6 @@ class Relay:
 
 def _delta(kind: str, chunk: Json) -> Delta:
     return read_chunk("chat" if kind == "chat" else "completions", chunk)
-
-
-def _failure(code: str) -> Failure:
-    return Failure.DRAINING if code == "node_draining" else Failure.CUT
 
 
 def _context_length(raw: bytes, model: object) -> int | None:

@@ -8,6 +8,7 @@ is pure; where a continuation cannot be faithful it raises ResumeUnsupported, an
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from server.engines import UNKNOWN, Capabilities
@@ -15,6 +16,7 @@ from server.errors import ResumeUnsupported
 from server.stops import StopAcross, characters_behind, sent_tokens, stop_strings
 from server.wire.jsonbody import Json
 from server.wire.openai import CHUNK_OBJECTS, Delta, Generation, Kind, read_chunk, strip_ids
+from server.wire.token_events import Gist
 
 # What a chunk's head says of the whole stream, and so must not change in the middle of it.
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
@@ -71,8 +73,9 @@ class Record:
     """One generation: the request, and what has been sent of its answer.
 
     `prompt_ids` and `ids` are exact from the last leg whose prompt the engine described; `count` is the
-    number of tokens sent in all. `marks` are those numbers after each chunk: of ids, and of characters of
-    text; the first is where the leg began. `cut_short` says that a stop string across a cut was found here.
+    number of tokens sent in all. `marks` are those numbers after each chunk, of ids and of characters of text,
+    where there are stop strings; the first is where the leg began. `cut_short` says that a stop string across
+    a cut was found here.
     """
 
     generation: Generation
@@ -111,7 +114,8 @@ class Record:
         self.opaque = self.opaque or delta.opaque
         if delta.token_ids is not None:
             self._add_ids(delta)
-            self.marks.append((len(self.ids) + len(self.silent_ids), len(self.text)))
+            if characters_behind(self.generation.body):
+                self.marks.append((len(self.ids) + len(self.silent_ids), len(self.text)))
         elif delta.text:
             # Without ids and a number of its own a chunk is taken for one token, which is what engines send.
             self.ids_lost = True
@@ -120,6 +124,21 @@ class Record:
             self.finished += delta.finished
             self.finish_reason = delta.finish_reason
             self.stop_reason = delta.stop_reason
+
+    def add_gist(self, gist: Gist) -> None:
+        """Token events that were not parsed one by one."""
+        if self.generation.body.get("stop"):
+            for text, ids in zip(gist.texts, gist.ids or repeat(None), strict=False):
+                self.add(Delta(text=text, token_ids=ids))
+            return
+        self.text += "".join(gist.texts)
+        if gist.ids is None:
+            self.ids_lost = True
+            self.count += len(gist.texts)
+            return
+        ids = [token for tokens in gist.ids for token in tokens]
+        self.ids += ids
+        self.count += len(ids)
 
     def _add_ids(self, delta: Delta) -> None:
         assert delta.token_ids is not None

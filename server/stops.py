@@ -48,7 +48,10 @@ class Stopped:
 
 
 class StopAcross:
-    """Finds a stop string that begins in what was sent before a cut and ends in what comes after it."""
+    """Finds a stop string that begins in what was sent before a cut and ends in what comes after it.
+
+    `open` is whether one may still come.
+    """
 
     def __init__(self, sent: str, stops: Iterable[str], *, keeps_stop: bool) -> None:
         self._stops = tuple(stops)
@@ -56,11 +59,11 @@ class StopAcross:
         longest = max(map(len, self._stops), default=1)
         self._seen = sent[max(0, len(sent) - longest + 1) :]
         self._old = len(self._seen)
-        self._open = self._may_come()
+        self.open = self._may_come()
 
     def take(self, text: str) -> Stopped | None:
         """What the engine adds. None while no stop string lies across the cut."""
-        if not self._open:
+        if not self.open:
             return None
         before = len(self._seen)
         self._seen += text
@@ -69,7 +72,7 @@ class StopAcross:
                 if self._seen.startswith(stop, at) and at + len(stop) > self._old:
                     end = at + len(stop) if self._keeps_stop else self._old
                     return Stopped(self._seen[before : max(before, end)], stop)
-        self._open = self._may_come()
+        self.open = self._may_come()
         return None
 
     def _may_come(self) -> bool:

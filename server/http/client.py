@@ -35,7 +35,7 @@ class UpstreamResponse:
         while data := await self._connection.take(self._chunk_timeout_s):
             yield data
 
-    def push_to(self, push: Push) -> None:
+    def push_to(self, push: Push | None) -> None:
         """While `chunks` waits, give `push` what arrives; what it returns is left for `chunks`.
 
         It is called from the connection, so that no task wakes: it must neither block nor raise.

@@ -131,6 +131,10 @@ class Exchange:
 
         Raises ValueError for headers that would split the response, ClientGone if the client left.
         """
+        self.begin(status, headers)
+
+    def begin(self, status: int, headers: RawHeaders) -> None:
+        """`start` without waiting, which it never does."""
         self._begin(status, headers)
         assert self._head is not None
         self._wire.send(self._head.wire)

@@ -42,6 +42,11 @@ class SseParser:
         return bool(self._buffer)
 
     @property
+    def held(self) -> int:
+        """Bytes of an event that has begun."""
+        return len(self._buffer)
+
+    @property
     def between_events(self) -> bool:
         """Whether the next byte begins an event."""
         return not self._buffer and not self._ended_in_cr

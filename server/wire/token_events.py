@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.wire.jsonbody import Json
 from server.wire.openai import Kind
@@ -36,11 +36,10 @@ _OTHER_IDS_JSON = b"9876501234,9876501235"
 
 
 class Gist(NamedTuple):
-    """What some events add in all; `ids` is None where their engine gives none."""
+    """What each of some events adds; `ids` is None where their engine gives none."""
 
-    text: str
-    ids: list[int] | None
-    events: int
+    texts: list[str]
+    ids: list[list[int]] | None
 
 
 class _Shape(NamedTuple):
@@ -102,13 +101,10 @@ class TokenEvents:
     def gist(self, taken: bytes | bytearray) -> Gist:
         """What was taken, read."""
         if self._shape.pairs.groups == 1:
-            texts, ids = self._shape.texts.findall(taken), None
-        else:
-            pairs = self._shape.pairs.findall(taken)
-            texts = [text for text, _ in pairs]
-            ids = json.loads(b"[%b]" % b",".join([ids for _, ids in pairs]))
-        text = json.loads(b'"%b"' % b"".join(texts))
-        return Gist(text, ids, len(texts))
+            return Gist(json.loads(b'["%b"]' % b'","'.join(self._shape.texts.findall(taken))), None)
+        pairs = self._shape.pairs.findall(taken)
+        texts, ids = [text for text, _ in pairs], [ids for _, ids in pairs]
+        return Gist(json.loads(b'["%b"]' % b'","'.join(texts)), json.loads(b"[[%b]]" % b"],[".join(ids)))
 
     def _outgoing(self, one: re.Match[bytes]) -> bytes:
         if self._out_middle is None:
@@ -139,12 +135,9 @@ class TokenEvents:
 
 
 def learn(
-    raw: bytes,
-    chunk: Json,
-    kind: Kind,
-    render: Callable[[Json, str, list[int] | None], bytes],
+    raw: bytes, kind: Kind, render: Callable[[Json, str, list[int] | None], bytes]
 ) -> TokenEvents | None:
-    """What the token event `raw`, which parsed to `chunk`, has in common with those like it.
+    """What the token event `raw`, whose chunk has one choice, has in common with those like it.
 
     `render` gives the client's event for a chunk, the text and the ids in it. None where anything is unsure.
     """
@@ -154,7 +147,7 @@ def learn(
     head, middle, tail = incoming
     other_ids = None if middle is None else _OTHER_IDS
     other = head + _OTHER_TEXT_JSON + (b"" if middle is None else middle + _OTHER_IDS_JSON) + tail
-    expected = _with(chunk, kind, other_ids)
+    expected = _with(_parsed(raw), kind, other_ids)
     if expected is None or _parsed(other) != expected:
         return None
     outgoing = _cut_rendered(render(expected, _OTHER_TEXT, other_ids))
@@ -180,16 +173,16 @@ def _cut(raw: bytes, kind: Kind) -> tuple[bytes, bytes | None, bytes] | None:
     return (raw[:start], raw[end:first], raw[last:]) if end < first else None
 
 
-def _with(chunk: Json, kind: Kind, ids: list[int] | None) -> Json | None:
-    """The chunk with the other text and ids in its only choice."""
+def _with(chunk: Any, kind: Kind, ids: list[int] | None) -> Json | None:
+    """The chunk with the other text and ids in its only choice, None if they are not just there."""
     [choice] = chunk["choices"]
+    if isinstance(choice.get("token_ids"), list) is not (ids is not None):
+        return None
     if kind == "chat":
         changed = choice | {"delta": choice["delta"] | {"content": _OTHER_TEXT}}
     else:
         changed = choice | {"text": _OTHER_TEXT}
     if ids is not None:
-        if "token_ids" not in choice:
-            return None
         changed["token_ids"] = ids
     return chunk | {"choices": [changed]}
 
