@@ -144,7 +144,9 @@ class Metrics:
         self.resumed = self._counter("requests_resumed", "Streams continued elsewhere.", "mode")
         self._gauge("in_flight", "Requests under way.")
         self._gauge("queued", "Requests that wait to be admitted.")
-        self._gauge("concurrency_limit", "Requests that adaptive concurrency allows at once.")
+        self._gauge("concurrency_limit", "Requests that may wait for their first token at once.")
+        self._gauge("limits_shared", "1 while limits are counted in Redis for all gateways together.")
+        self._gauge("keys_stale", "1 while keys are in force although newer ones could not be used.")
 
     def _declare_refusals(self) -> None:
         self.limited = self._counter(

@@ -68,7 +68,7 @@ def open_exporter(settings: Settings, spans: Counter, log: EventLog) -> CountedE
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """`name=value,name=value`, as OTEL_EXPORTER_OTLP_HEADERS has it. Raises SettingsError, which quotes nothing."""
+    """`name=value,name=value`, as in OTEL_EXPORTER_OTLP_HEADERS. Raises SettingsError, and quotes nothing."""
     found: dict[str, str] = {}
     for item in text.strip().split(","):
         name, separator, value = item.partition("=")

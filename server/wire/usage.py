@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from server.wire.openai import Generation
 
-# Engines put both behind the text, so only the end is searched.
 _TAIL = 1024
+# Inside a JSON string a quote has a backslash before it, so these are found only where they are names.
+_USAGE, _FINISH_REASON = b'"usage"', b'"finish_reason"'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]{1,32})"')
 _PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
 _COMPLETION = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
@@ -21,10 +22,17 @@ class Usage(NamedTuple):
 
 
 def read_usage(answer: bytes) -> Usage:
-    """Zeros and None for what is not found."""
-    tail = answer[-_TAIL:]
-    reason = _FINISH.search(tail)
-    return Usage(_number(_PROMPT, tail), _number(_COMPLETION, tail), reason[1].decode() if reason else None)
+    """Zeros and None for what is not found. Engines put both behind the text, so the end is searched."""
+    answer = answer[-_TAIL:]
+    usage = max(0, answer.rfind(_USAGE))
+    finish = max(0, answer.rfind(_FINISH_REASON))
+    reason = _FINISH.match(answer, finish)
+    prompt, completion = _PROMPT.search(answer, usage), _COMPLETION.search(answer, usage)
+    return Usage(
+        int(prompt[1]) if prompt else 0,
+        int(completion[1]) if completion else 0,
+        reason[1].decode() if reason else None,
+    )
 
 
 def tokens_of(usage: Mapping[str, Any], name: str) -> int:
@@ -46,9 +54,3 @@ def answer_of(answer: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         return ""
     return text if isinstance(text, str) else ""
-
-
-def _number(pattern: re.Pattern[bytes], tail: bytes) -> int:
-    # The last: an answer's text may hold the same words, and the engine's own come after it.
-    found = pattern.findall(tail)
-    return int(found[-1]) if found else 0
