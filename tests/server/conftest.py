@@ -29,6 +29,7 @@ from server.http.server import HttpServer
 from server.readiness import Readiness
 from server.settings import Settings
 from server.telemetry import Telemetry, open_log
+from server.tracing import Tracing, open_tracing
 from server.upstreams import NodeSet
 from server.wire.sse import SseParser
 from tests.server.scripted import Cutter, Plan, ScriptedEngine
@@ -83,6 +84,7 @@ class Serving:
     port: int
     log_lines: io.StringIO
     session: aiohttp.ClientSession
+    tracing: Tracing | None = None
 
     @property
     def url(self) -> str:
@@ -171,7 +173,7 @@ class Stage:
         return cutter
 
     async def gateway(self, *addresses: str, **settings: Any) -> Serving:
-        fields = {"role": "gateway", "nodes": "static:" + ",".join(addresses)} | settings
+        fields = {"role": "gateway", "nodes": "static:" + ",".join(addresses), "auth": "off"} | settings
         return await self.serve(Settings.model_validate({"stack": "test"} | fields))
 
     async def node(self, engine_address: str, **settings: Any) -> Serving:
@@ -197,12 +199,18 @@ class Stage:
         )
         conditions = ["nodes" if settings.role == "gateway" else "engine"]
         readiness = Readiness(conditions, ready.append)
-        app = build_app(settings, drain, telemetry, readiness, rng=self.rng)
+        tracing = None
+        if settings.traces_url is not None:
+            tracing = open_tracing(
+                settings, "i-test", telemetry.metrics, log, rng=self.rng, clock=time.monotonic
+            )
+            self.stack.push_async_callback(tracing.aclose, 1.0)
+        app = build_app(settings, drain, telemetry, readiness, rng=self.rng, tracing=tracing)
         await self.stack.enter_async_context(app)
         server = HttpServer(app.handle, failed=telemetry.failed)
         port = await server.listen("127.0.0.1", 0)
         self.stack.push_async_callback(server.aclose, 0)
-        return Serving(app, app.nodes, drain, readiness, telemetry, server, port, lines, self.session)
+        return Serving(app, app.nodes, drain, readiness, telemetry, server, port, lines, self.session, tracing)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
