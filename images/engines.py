@@ -1,7 +1,7 @@
 """Engine options: one vocabulary in recipes, each engine's own flags on its command line.
 
-Flags: the engines' own documentation (vLLM `vllm serve`, text-generation-launcher, llama-server). An option
-that an engine lacks is refused rather than dropped.
+Flags: the engines' own documentation (vLLM `vllm serve`, SGLang `sglang.launch_server`, TGI
+`text-generation-launcher`, llama-server). An option that an engine lacks is refused rather than dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EngineKind = Literal["vllm", "tgi", "llama-server", "embedded"]
+EngineKind = Literal["vllm", "sglang", "tgi", "llama-server", "embedded"]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Flags = list[str]
@@ -152,6 +152,27 @@ ENGINES: Mapping[EngineKind, Spec] = {
             "quantization": frozenset({"awq", "gptq", "fp8", "bitsandbytes"}),
             "kv_cache_dtype": frozenset({"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}),
             "block_tokens": frozenset({"16", "32", "64", "128"}),
+        },
+    ),
+    "sglang": Spec(
+        gpu=True,
+        options={
+            "quantization": _flag("--quantization"),
+            "kv_cache_dtype": _flag("--kv-cache-dtype"),
+            "attention_backend": _flag("--attention-backend"),
+            "max_sequences": _flag("--max-running-requests"),
+            "max_batch_tokens": _flag("--max-total-tokens"),
+            "max_prefill_tokens": _flag("--max-prefill-tokens"),
+            "micro_batch_tokens": _flag("--chunked-prefill-size"),
+            "block_tokens": _flag("--page-size"),
+            "max_waiting": _flag("--max-queued-requests"),
+            "context_tokens": _flag("--context-length"),
+            "shards": _flag("--tp-size"),
+            "memory_share": _flag("--mem-fraction-static"),
+        },
+        values={
+            "quantization": frozenset({"awq", "gptq", "fp8", "bitsandbytes"}),
+            "kv_cache_dtype": frozenset({"auto", "fp8_e4m3", "fp8_e5m2"}),
         },
     ),
     "tgi": Spec(

@@ -16,6 +16,8 @@ from images.steps.weights import BAKED, strategy_of
 
 ENGINE_PORT = 8000
 _SYSTEMD = "/etc/systemd/system"
+# Programs of containers that would start something else, or a shell.
+_ENTRYPOINTS = {"vllm": "vllm", "sglang": "python3"}
 # The embedded engine reads its weights beside its code.
 _EMBEDDED = "/opt/goldenfleet/server/engine"
 _READ_ONLY = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")  # noqa: S108  of a container
@@ -89,8 +91,8 @@ def engine_arguments(recipe: Recipe, strategy: Strategy | None) -> list[str]:
     for name, value in _engine_environment(recipe, engine).items():
         run += ["--env", f"{name}={value}"]
     command = _engine_command(engine, weights, strategy)
-    if engine.kind == "vllm":
-        run += ["--entrypoint", "vllm"]
+    entrypoint = _ENTRYPOINTS.get(engine.kind)
+    run += [] if entrypoint is None else ["--entrypoint", entrypoint]
     return [*run, engine.container.name, *command, *flags(engine.kind, engine.options)]
 
 
@@ -102,8 +104,13 @@ def _engine_command(engine: Engine, weights: Weights, strategy: Strategy | None)
         return ["serve", source, "--host", "127.0.0.1", "--port", str(ENGINE_PORT), *served, *load]
     if engine.kind == "tgi":
         return ["--model-id", source, "--hostname", "127.0.0.1", "--port", str(ENGINE_PORT)]
+    listen = ["--host", "127.0.0.1", "--port", str(ENGINE_PORT)]
+    # Of these two, metrics must be asked for: our server reads queue and load there.
+    if engine.kind == "sglang":
+        served = ["--served-model-name", engine.model, "--enable-metrics"]
+        return ["-m", "sglang.launch_server", "--model-path", source, *listen, *served]
     model = f"/weights/{weights.files[0].name}"
-    return ["--host", "127.0.0.1", "--port", str(ENGINE_PORT), "-m", model, "--alias", engine.model]
+    return [*listen, "-m", model, "--alias", engine.model, "--metrics"]
 
 
 def _streamed(weights: Weights) -> str:

@@ -21,6 +21,31 @@ FLAGS: list[tuple[EngineKind, dict[str, Any], str]] = [
     ("vllm", {"block_tokens": 16}, "--block-size 16"),
     ("vllm", {"context_tokens": 4096}, "--max-model-len 4096"),
     ("vllm", {"shards": 4, "memory_share": 0.85}, "--tensor-parallel-size 4 --gpu-memory-utilization 0.85"),
+    (
+        "sglang",
+        {"quantization": "fp8", "kv_cache_dtype": "fp8_e5m2"},
+        "--quantization fp8 --kv-cache-dtype fp8_e5m2",
+    ),
+    (
+        "sglang",
+        {"attention_backend": "flashinfer", "block_tokens": 16},
+        "--attention-backend flashinfer --page-size 16",
+    ),
+    (
+        "sglang",
+        {"max_sequences": 64, "max_waiting": 128},
+        "--max-running-requests 64 --max-queued-requests 128",
+    ),
+    (
+        "sglang",
+        {"max_batch_tokens": 90000, "max_prefill_tokens": 8192, "micro_batch_tokens": 4096},
+        "--max-total-tokens 90000 --max-prefill-tokens 8192 --chunked-prefill-size 4096",
+    ),
+    (
+        "sglang",
+        {"context_tokens": 8192, "shards": 2, "memory_share": 0.85},
+        "--context-length 8192 --tp-size 2 --mem-fraction-static 0.85",
+    ),
     ("tgi", {"quantization": "bitsandbytes-nf4"}, "--quantize bitsandbytes-nf4"),
     ("tgi", {"kv_cache_dtype": "fp8_e4m3fn"}, "--kv-cache-dtype fp8_e4m3fn"),
     (
@@ -72,6 +97,12 @@ def test_attention_is_a_variable_of_tgi() -> None:
     ("kind", "given", "said"),
     [
         ("vllm", {"flash_attention": True}, "options.flash_attention: vllm has no such option"),
+        (
+            "sglang",
+            {"kv_cache_dtype": "fp8"},
+            "options.kv_cache_dtype: sglang knows auto, fp8_e4m3, fp8_e5m2",
+        ),
+        ("sglang", {"load_format": "runai_streamer"}, "options.load_format: sglang has no such option"),
         ("tgi", {"block_tokens": 16}, "options.block_tokens: tgi has no such option"),
         ("tgi", {"kv_cache_dtype": "fp8"}, "options.kv_cache_dtype: tgi knows fp8_e4m3fn, fp8_e5m2; not fp8"),
         ("tgi", {"attention_backend": "xformers"}, "options.attention_backend: tgi knows flashdecoding,"),

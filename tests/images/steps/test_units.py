@@ -57,6 +57,16 @@ ENGINES: list[tuple[str, dict[str, Any], Strategy, str]] = [
         ),
     ),
     (
+        "model-gpu-vllm",
+        {"compile_cache": [], "engine__kind": "sglang", "engine__options": {"context_tokens": 8192}},
+        "baked-root",
+        (
+            f"{RUN} --gpus all --ipc host {WEIGHTS} --env HF_HUB_OFFLINE=1 --entrypoint python3 {VLLM}"
+            f" -m sglang.launch_server --model-path /weights {LISTEN}"
+            " --served-model-name qwen2.5-7b-instruct --enable-metrics --context-length 8192"
+        ),
+    ),
+    (
         "model-gpu-tgi",
         {},
         "baked-root",
@@ -72,7 +82,7 @@ ENGINES: list[tuple[str, dict[str, Any], Strategy, str]] = [
         "baked-root",
         (
             f"{RUN} {READ_ONLY} {WEIGHTS} {LLAMA} {LISTEN} -m /weights/Qwen2.5-0.5B-Instruct-Q4_K_M.gguf"
-            " --alias qwen2.5-0.5b-instruct -ctk q8_0 -ctv q8_0 -fa on -np 8 -cb -c 32768"
+            " --alias qwen2.5-0.5b-instruct --metrics -ctk q8_0 -ctv q8_0 -fa on -np 8 -cb -c 32768"
         ),
     ),
 ]
