@@ -1,6 +1,7 @@
-"""Where a gateway learns its nodes from: a fixed list, or the target group that health checks keep."""
+"""Where a gateway learns its nodes from: a fixed list, a name in DNS, or a target group."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any, Protocol
@@ -11,6 +12,10 @@ from server.upstreams import Address
 Found = dict[str, Address]
 # The share by which an interval is stretched or shortened, so that gateways do not ask in step.
 JITTER = 0.2
+# A resolver that does not answer is given up sooner than it would give up itself.
+_RESOLVE_S = 5.0
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Source(Protocol):
@@ -28,6 +33,31 @@ class StaticNodes:
 
     async def read(self) -> Found:
         return self._found
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Every address of a name, of either family. Raises OSError."""
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(answer[4][0]) for answer in answers]
+
+
+class DnsNodes:
+    """`host:port`: every address of the name is a node. DNS knows no health: what fails is ejected."""
+
+    def __init__(self, name: str, ask: Resolve = resolve) -> None:
+        """Raises SettingsError."""
+        self._host, self._port = _address(name)
+        self._ask = ask
+
+    async def read(self) -> Found:
+        try:
+            async with asyncio.timeout(_RESOLVE_S):
+                addresses = await self._ask(self._host, self._port)
+        except (OSError, UnicodeError, TimeoutError) as exc:
+            raise DiscoveryFailed(
+                f"cannot resolve {self._host}: {str(exc) or 'no answer'}; check the name and the resolver"
+            ) from exc
+        return {f"{address}:{self._port}": (address, self._port) for address in addresses}
 
 
 class TargetGroupNodes:
@@ -97,13 +127,17 @@ def hosts(pages: Any) -> dict[str, str]:
 
 
 def open_source(nodes: str, region: str | None) -> Source:
-    """`static:...` or `target-group:ARN`. Raises SettingsError."""
+    """`static:...`, `dns:...` or `target-group:ARN`. Raises SettingsError."""
     kind, _, value = nodes.partition(":")
     if kind == "static":
         return StaticNodes(value)
+    if kind == "dns":
+        return DnsNodes(value)
     if kind == "target-group":
         return TargetGroupNodes(value, region)
-    raise SettingsError(f"setting nodes: unknown kind {kind!r}; use static:host:port or target-group:ARN")
+    raise SettingsError(
+        f"setting nodes: unknown kind {kind!r}; use static:host:port, dns:host:port or target-group:ARN"
+    )
 
 
 async def watch(
@@ -121,6 +155,9 @@ async def watch(
             found(await source.read())
         except DiscoveryFailed as exc:
             failed(exc)
+        # A surprise in one look must not freeze the set unseen: it is told like any other failure.
+        except Exception as exc:  # noqa: BLE001
+            failed(DiscoveryFailed(f"cannot read the nodes: {type(exc).__name__}; this is a bug, report it"))
         await sleep(interval_s * rng.uniform(1 - JITTER, 1 + JITTER))
 
 

@@ -24,6 +24,7 @@
     ├── WireError                an upstream's answer is not the engine's wire format
     │   └── EventTooLarge        one server-sent event exceeds its bound
     ├── DiscoveryFailed          the node set could not be read; the last good one stays
+    ├── PartEnded                a part of the process that never ends has ended: so must the process
     ├── SecretUnreadable         a file, parameter or secret could not be read
     └── KeysUnusable             keys or key set that cannot be used; the last good ones stay
 
@@ -253,6 +254,10 @@ class EventTooLarge(WireError):
 
 class DiscoveryFailed(ServerError):
     """The node set could not be read."""
+
+
+class PartEnded(ServerError):
+    """Something that runs as long as the process does has ended."""
 
 
 class SecretUnreadable(ServerError):

@@ -9,6 +9,7 @@ import pytest
 from moto import mock_aws
 
 from server.discovery import (
+    DnsNodes,
     Found,
     StaticNodes,
     TargetGroupNodes,
@@ -89,14 +90,14 @@ def test_an_instance_without_an_address_is_no_node() -> None:
 class Script:
     """A source that gives or raises what it is told, then ends the test's watch."""
 
-    def __init__(self, *answers: Found | DiscoveryFailed) -> None:
+    def __init__(self, *answers: Found | Exception) -> None:
         self.answers = list(answers)
 
     async def read(self) -> Found:
         if not self.answers:
             raise asyncio.CancelledError
         answer = self.answers.pop(0)
-        if isinstance(answer, DiscoveryFailed):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -119,6 +120,56 @@ async def test_a_failing_look_leaves_the_last_good_set() -> None:
     assert all(1.6 <= wait <= 2.4 for wait in waits)
 
 
+async def test_a_surprise_in_one_look_is_told_and_survived() -> None:
+    """A bug while reading must neither end the looking nor pass unseen."""
+    found: list[Found] = []
+    failed: list[DiscoveryFailed] = []
+
+    async def sleep(_: float) -> None:
+        return
+
+    good: Found = {"i-1": ("127.0.0.2", 8080)}
+    source = Script(good, KeyError("secret"), good)
+    with pytest.raises(asyncio.CancelledError):
+        await watch(source, found.append, failed.append, interval_s=2.0, rng=Random(1), sleep=sleep)
+    assert found == [good, good]
+    assert [str(problem) for problem in failed] == [
+        "cannot read the nodes: KeyError; this is a bug, report it"
+    ]
+
+
+async def test_a_name_gives_all_its_addresses() -> None:
+    """Each address of the name is a node at the name's port; one listed twice is one node."""
+
+    async def answers(host: str, port: int) -> list[str]:
+        assert (host, port) == ("engines.internal", 8000)
+        return ["10.0.0.1", "10.0.0.2", "::1", "10.0.0.1"]
+
+    found = await DnsNodes("engines.internal:8000", answers).read()
+    assert found == {
+        "10.0.0.1:8000": ("10.0.0.1", 8000),
+        "10.0.0.2:8000": ("10.0.0.2", 8000),
+        "::1:8000": ("::1", 8000),
+    }
+
+
+async def test_the_system_resolves_a_name() -> None:
+    """What the system's resolver knows is a node."""
+    source = open_source("dns:localhost:80", None)
+    assert set((await source.read()).values()) & {("127.0.0.1", 80), ("::1", 80)}
+
+
+@pytest.mark.parametrize("problem", [OSError("no such name"), TimeoutError(), UnicodeError("label too long")])
+async def test_a_name_that_does_not_resolve_is_an_error_of_the_look(problem: Exception) -> None:
+    """The old set stays, as for any source that cannot be read."""
+
+    async def answers(_: str, __: int) -> list[str]:
+        raise problem
+
+    with pytest.raises(DiscoveryFailed, match=r"cannot resolve engines\.internal"):
+        await DnsNodes("engines.internal:8000", answers).read()
+
+
 async def test_a_list_is_read_as_it_is() -> None:
     """Hosts and ports of a static list, IPv6 in brackets."""
     source = open_source("static:127.0.0.2:8080,[::1]:9,node.internal:80", None)
@@ -126,7 +177,9 @@ async def test_a_list_is_read_as_it_is() -> None:
     assert set((await source.read()).values()) == {("127.0.0.2", 8080), ("::1", 9), ("node.internal", 80)}
 
 
-@pytest.mark.parametrize("nodes", ["static:", "static:a", "static:a:b", "static::80", "static:a:0", "dns:x"])
+@pytest.mark.parametrize(
+    "nodes", ["static:", "static:a", "static:a:b", "static::80", "static:a:0", "dns:x", "dns::80", "file:x"]
+)
 def test_a_list_that_cannot_work_is_refused(nodes: str) -> None:
     """A bad node list stops the start, and says which item is bad."""
     with pytest.raises(SettingsError, match="setting nodes"):
