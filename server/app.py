@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from server.access_log import AccessLog
-from server.admission.admission import Admission, NoAdmission
 from server.attempts import STATE_HEADER, Fleet, Limits
-from server.auth.gatekeeper import Gatekeeper, OpenGate
 from server.discovery import Found, Source, open_source, watch
 from server.drain import Drain
+from server.entrance import Entrance, open_entrance
 from server.errors import (
     DiscoveryFailed,
     HeaderList,
     NodeDraining,
+    NodesFailed,
     NotYetReady,
+    PartEnded,
     RequestRefused,
     RequestTooLarge,
 )
@@ -61,8 +62,7 @@ class App:
         readiness: Readiness,
         fleet: Fleet,
         source: Source | None,
-        gatekeeper: Gatekeeper,
-        admission: Admission,
+        entrance: Entrance,
         observer: Observer,
     ) -> None:
         self._settings = settings
@@ -71,8 +71,7 @@ class App:
         self._readiness = readiness
         self._fleet = fleet
         self._source = source
-        self._gatekeeper = gatekeeper
-        self._admission = admission
+        self._entrance = entrance
         self._observer = observer
         self._handover = Handover(drain)
         make = Proxy if settings.role == "gateway" else EngineProxy
@@ -84,10 +83,11 @@ class App:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._entrance)
             stack.push_async_callback(self._fleet.aclose)
-            self._tasks = [asyncio.create_task(self._handover.watch())]
+            self._tasks = [asyncio.create_task(self._handover.watch(), name="handover")]
             if self._source is not None:
-                self._tasks.append(asyncio.create_task(self._watch(self._source)))
+                self._tasks.append(asyncio.create_task(self._watch(self._source), name="discovery"))
             stack.push_async_callback(_cancel, self._tasks)
             self._stack = stack.pop_all()
         return self
@@ -96,6 +96,13 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    async def outlive(self) -> None:
+        """Until a part of this ends, which none does. Raises PartEnded."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            cause = None if task.cancelled() else task.exception()
+            raise PartEnded(f"{task.get_name()} ended: {type(cause).__name__}") from cause
 
     async def handle(self, exchange: Exchange) -> None:
         """One request, from its head to its response's end."""
@@ -113,7 +120,7 @@ class App:
                 return
             route = find_route(request.path, request.method)
             seen.routed(route.name)
-            principal = await self._gatekeeper.principal(request, route.scope)
+            principal = await self._entrance.gatekeeper.principal(request, route.scope)
             seen.tenant = principal.tenant
             await self._admitted(route, replace(call, principal=principal))
             outcome, status = OK, 200
@@ -136,13 +143,19 @@ class App:
             self._drain.refused()
             raise NodeDraining
         with self._drain.in_flight():
-            ticket = await self._admission.admit(call.principal, call.exchange.request)
+            ticket = await self._entrance.admission.admit(call.principal, call.exchange.request)
             try:
                 call.headers.extend(ticket.headers)
                 body = await self._body(call) if route.body else b""
-                await ticket.slot(call.deadline_s)
+                if not ticket.try_slot():
+                    async with self._handover.within(call.deadline_s):
+                        await ticket.slot(call.deadline_s)
                 call.observation.admitted(ticket.first_token)
                 await self._serve(route, replace(call, ticket=ticket), body)
+            except NodesFailed as exc:
+                if exc.status == 503:
+                    ticket.refused()
+                raise
             finally:
                 ticket.end(call.observation.prompt_tokens, call.observation.completion_tokens)
 
@@ -225,6 +238,7 @@ def build_app(
     rng = rng or Random()
     access_log = AccessLog(settings.access_log, telemetry.log, telemetry.metrics.unlogged, clock)
     observer = Observer(telemetry.metrics, telemetry.log, access_log, clock, tracing=tracing)
+    entrance = open_entrance(settings, telemetry, clock, rng) if settings.role == "gateway" else Entrance()
     nodes = NodeSet(rng, clock, affinity=settings.affinity == "prefix")
     source = None
     gateway = settings.role == "gateway"
@@ -265,7 +279,7 @@ def build_app(
     telemetry.metrics.read_by_label(
         "nodes", lambda: {str(state): count for state, count in nodes.counts().items()}
     )
-    return App(settings, drain, telemetry, readiness, fleet, source, OpenGate(), NoAdmission(), observer)
+    return App(settings, drain, telemetry, readiness, fleet, source, entrance, observer)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

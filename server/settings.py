@@ -1,16 +1,22 @@
 """Settings of one server process: defaults, then the tier's config, then GOLDENFLEET_* of the environment."""
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from server.auth.secrets import REFERENCE
 from server.errors import SettingsError
 
 ENV_PREFIX = "GOLDENFLEET_"
 _IMDS = "http://169.254.169.254"
 
+# Settings whose value is not repeated in an error: people put keys where they do not belong.
+_QUIET = frozenset({"traces_url", "traces_headers"})
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+Networks = tuple[IPv4Network | IPv6Network, ...]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -66,6 +72,69 @@ class Settings(BaseModel):
         le=1_000_000,
         description="How much of a prompt's beginning is compared; a shorter prompt goes anywhere.",
     )
+    auth: Literal["on", "off"] = Field(
+        default="on", description="Whether a gateway asks for a key; off lets everybody in."
+    )
+    keys: str | None = Field(
+        default=None,
+        pattern=REFERENCE,
+        description="Where the keys document is: file:/path, ssm:/name or secretsmanager:name.",
+    )
+    keys_poll_seconds: Seconds = Field(
+        default=30.0, description="Interval between looks for changed keys in SSM or Secrets Manager."
+    )
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        pattern=r"^(https://[^/?#@\s]+|http://(127\.[0-9.]+|localhost)(:[0-9]+)?)(/[^#\s]*)?$",
+        description="URL of the key set of the tokens' issuer; https, or http on the loopback.",
+    )
+    jwt_issuer: str | None = Field(default=None, min_length=1, description="What a token's `iss` must be.")
+    jwt_audience: str | None = Field(
+        default=None, min_length=1, description="What a token's `aud` must be, or hold."
+    )
+    jwt_tenant_claim: str = Field(
+        default="tenant", min_length=1, description="The claim that names a token's tenant."
+    )
+    jwt_leeway_seconds: float = Field(
+        default=30.0, ge=0, le=60, description="How far the issuer's clock may differ from ours."
+    )
+    auth_failures_per_minute: int = Field(
+        default=60, ge=1, description="Bad keys that a peer may send a minute before it is refused unread."
+    )
+    proxies: str = Field(
+        default="",
+        description="Networks, with commas, whose X-Forwarded-For tells a peer's address: the balancer's.",
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Limit of a key that has none of its own."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="Limit of a key that has none of its own; prompts count too."
+    )
+    concurrency: int | None = Field(
+        default=None, ge=1, description="Requests at a time of a key that has no such limit of its own."
+    )
+    limits_url: str | None = Field(
+        default=None,
+        pattern=r"^rediss?://[^@\s]+$|" + REFERENCE,
+        description="Redis for limits that gateways share: a URL without a password, or a reference, as "
+        "for keys, to one with it.",
+    )
+    first_tokens_floor: int = Field(
+        default=64, ge=1, description="Requests that may always wait for their first token at once."
+    )
+    first_tokens_initial: int = Field(
+        default=256, ge=1, description="The same before anything is learned of the nodes."
+    )
+    first_tokens_ceiling: int = Field(
+        default=4096, ge=1, description="The same at most, however fast first tokens come."
+    )
+    queue_size: int = Field(
+        default=1024, ge=0, description="Requests that wait for a place; beyond, the lowest class is shed."
+    )
+    queue_seconds: Seconds = Field(
+        default=30.0, description="How long a request waits for a place; its own deadline may be sooner."
+    )
     region: str | None = Field(default=None, description="AWS region; by default the AWS environment's.")
     imds_endpoint: str | None = Field(
         default=None,
@@ -108,6 +177,36 @@ class Settings(BaseModel):
         description="A JSON line per request at its end: for none, for those that failed or took more than "
         "one attempt, or for all.",
     )
+    traces_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$",
+        description="Base URL of an OTLP/HTTP receiver of traces, without /v1/traces; none by default.",
+    )
+    traces_headers: str | None = Field(
+        default=None,
+        pattern=REFERENCE,
+        description="Where the receiver's headers are kept, as name=value,name=value: file:PATH, ssm:NAME or "
+        "secretsmanager:NAME; by default the environment's OTEL_EXPORTER_OTLP_HEADERS.",
+    )
+    traces_share: float = Field(
+        default=1.0, ge=0, le=1, description="Share of requests that are traced, where there is a receiver."
+    )
+    trace_content: bool = Field(
+        default=False, description="Whether traces hold prompts and answers. Keys are never in them."
+    )
+    scaling_metric: Literal["off", "on"] = Field(
+        default="off",
+        description="Whether this process publishes its requests in flight to CloudWatch, for scaling.",
+    )
+    scaling_metric_seconds: Seconds = Field(
+        default=60.0,
+        description="Interval between those; below 60 the metric is of high resolution and costs more.",
+    )
+    scaling_group: str | None = Field(
+        default=None,
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Auto Scaling group that the metric also names as a dimension.",
+    )
     max_attempts: int = Field(default=3, ge=1, le=10, description="Attempts per request, the first included.")
     retry_budget: float = Field(
         default=0.2, ge=0, le=1, description="Retries allowed, as a share of recent requests."
@@ -122,6 +221,20 @@ class Settings(BaseModel):
         default=64 * 1024 * 1024, ge=1024, description="Largest response body that is held in memory."
     )
 
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        networks_of(value)
+        return value
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if not self.first_tokens_floor <= self.first_tokens_initial <= self.first_tokens_ceiling:
+            raise ValueError(
+                "setting first_tokens_initial: it must lie from first_tokens_floor to first_tokens_ceiling"
+            )
+        return self
+
     @model_validator(mode="after")
     def _gateway_has_nodes(self) -> Self:
         if self.role == "gateway" and self.nodes is None:
@@ -130,10 +243,32 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _gateway_knows_who_asks(self) -> Self:
+        tokens = [self.jwt_jwks_url, self.jwt_issuer, self.jwt_audience]
+        if any(tokens) and not all(tokens):
+            raise ValueError("setting jwt_jwks_url: it, jwt_issuer and jwt_audience belong together")
+        if self.auth == "off" and (self.keys or any(tokens)):
+            raise ValueError("setting auth: it is off, and keys or tokens are configured; remove one of them")
+        if self.role == "gateway" and self.auth == "on" and not self.keys and not all(tokens):
+            raise ValueError(
+                "setting keys: a gateway needs it, or jwt_jwks_url; set one, or auth to off to let all in"
+            )
+        return self
+
+    @property
+    def trusted_proxies(self) -> Networks:
+        return networks_of(self.proxies)
+
     @property
     def engine_base(self) -> str:
         """Base URL of the engine's OpenAI API."""
         return self.engine_url or f"http://{self.address}:{self.engine_port}"
+
+
+def networks_of(text: str) -> Networks:
+    """Raises ValueError."""
+    return tuple(ip_network(item.strip()) for item in text.split(",") if item.strip())
 
 
 def load_settings(
@@ -184,4 +319,6 @@ def _first_line(exc: ValidationError) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"setting {name}: there is no such setting; check its spelling"
+    if name in _QUIET:
+        return f"setting {name}: {error['msg']}"
     return f"setting {name}: {error['msg']}; it is {error['input']!r}"

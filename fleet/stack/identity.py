@@ -49,15 +49,36 @@ def trust(service: str) -> str:
 
 
 def node_statements(
-    tier: str, config_parameter_arn: pulumi.Input[str], log_group_arn: pulumi.Input[str]
+    tier: str,
+    config_parameter_arn: pulumi.Input[str],
+    log_group_arn: pulumi.Input[str],
+    secrets: Sequence[str],
 ) -> list[Statement]:
-    """A node reads its tier's configuration and writes its tier's log; a gateway finds model nodes too."""
+    """A node reads its configuration and secrets, and writes its log; a gateway finds model nodes too."""
     statements = [
         allow(["ssm:GetParameter"], [config_parameter_arn]),
+        *(_reading(reference, config_parameter_arn) for reference in secrets),
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group_arn, ":*")]),
         allow(_SESSION_MANAGER, ["*"]),
     ]
     return [*statements, allow(_DISCOVERY, ["*"])] if tier == GATEWAY else statements
+
+
+def _reading(reference: str, neighbour_arn: pulumi.Input[str]) -> Statement:
+    """`reference` as the server's settings have it; what it names is in the account and region of
+    `neighbour_arn`, a parameter's.
+    """
+    kind, _, name = reference.partition(":")
+    if name.startswith("arn:"):
+        return allow(["secretsmanager:GetSecretValue"], [name])
+    here = pulumi.Output.from_input(neighbour_arn).apply(lambda arn: arn.partition(":parameter/")[0])
+    if kind == "ssm":
+        return allow(["ssm:GetParameter"], [pulumi.Output.concat(here, ":parameter", name)])
+    place = here.apply(lambda arn: arn.replace(":ssm:", ":secretsmanager:"))
+    # Secrets Manager puts a dash and six random characters behind a name.
+    return allow(
+        ["secretsmanager:GetSecretValue"], [pulumi.Output.concat(place, ":secret:", name, "-??????")]
+    )
 
 
 def control_statements(
@@ -78,13 +99,18 @@ class NodeIdentity(pulumi.ComponentResource):
     """Role and profile of one tier. Depend on it where nodes boot, or they meet a role without a policy."""
 
     def __init__(
-        self, stack: str, tier: str, config_parameter_arn: pulumi.Input[str], log_group_arn: pulumi.Input[str]
+        self,
+        stack: str,
+        tier: str,
+        config_parameter_arn: pulumi.Input[str],
+        log_group_arn: pulumi.Input[str],
+        secrets: Sequence[str] = (),
     ) -> None:
         name = resource_name(stack, f"{tier}-node")
         super().__init__("goldenfleet:stack:NodeIdentity", name, None, of_tier(tier))
         child = pulumi.ResourceOptions(parent=self)
         role = aws.iam.Role(name, assume_role_policy=trust("ec2.amazonaws.com"), opts=child)
-        statements = node_statements(tier, config_parameter_arn, log_group_arn)
+        statements = node_statements(tier, config_parameter_arn, log_group_arn, secrets)
         aws.iam.RolePolicy(name, role=role.name, policy=policy(statements), opts=child)
         self.profile = aws.iam.InstanceProfile(name, role=role.name, opts=child)
         self.register_outputs({"roleArn": role.arn})

@@ -53,3 +53,8 @@ def config_parameter(stack: str, tier: str) -> str:
 
 def log_group(stack: str, tier: str) -> str:
     return f"/goldenfleet/{stack}/{tier}"
+def keys_parameter(stack: str) -> str:
+    """Holds the keys document, which people write: no program of ours does."""
+    return f"/goldenfleet/{stack}/keys"
+
+

@@ -54,7 +54,14 @@ def build(settings: Settings) -> None:
     public, internal = _edge(settings, GATEWAY, ground), _edge(settings, MODEL, ground)
     nodes = pulumi.Output.concat("target-group:", internal.target_group.arn)
     model = TierPlan(stack, MODEL, model_image, tiers.model, {"engine": tiers.model.engine})
-    gateway = TierPlan(stack, GATEWAY, gateway_image, tiers.gateway, {"nodes": nodes})
+    gateway = TierPlan(
+        stack,
+        GATEWAY,
+        gateway_image,
+        tiers.gateway,
+        {"nodes": nodes, **_access(settings)},
+        _secrets(settings),
+    )
     made = {
         MODEL: (_tier(settings, model, ground, internal), internal),
         GATEWAY: (_tier(settings, gateway, ground, public), public),
@@ -64,6 +71,26 @@ def build(settings: Settings) -> None:
     control = _control(stack, ground.notices, made)
     control_group = ground.firewall.group(CONTROL)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
+
+
+def _access(settings: Settings) -> dict[str, str]:
+    """The gateways' settings about who may ask; of where from, they take the balancer's word."""
+    access = settings.access
+    told: dict[str, str | None] = {
+        "auth": "off" if access.open else "on",
+        "keys": access.keys_of(settings.stack),
+        "jwt_jwks_url": access.jwks_url,
+        "jwt_issuer": access.issuer,
+        "jwt_audience": access.audience,
+        "limits_url": access.limits_url,
+        "proxies": ",".join(map(str, settings.network.public_blocks)),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _secrets(settings: Settings) -> list[str]:
+    named = (settings.access.keys_of(settings.stack), settings.access.limits_url)
+    return [reference for reference in named if reference is not None]
 
 
 def _image(settings: Settings, tier: str) -> Image:

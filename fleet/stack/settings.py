@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from fleet.errors import SettingsError
 from fleet.stack.instance_types import has_gpu, processor
-from fleet.stack.naming import GATEWAY, MODEL, stack_name_problem
+from fleet.stack.naming import GATEWAY, MODEL, keys_parameter, stack_name_problem
 
 NAMESPACE = "goldenfleet"
 
@@ -27,6 +27,10 @@ Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9
 CertificateArn = Annotated[
     str, StringConstraints(pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$")
 ]
+SecretReference = Annotated[
+    str, StringConstraints(pattern=r"^(ssm:/[A-Za-z0-9_./-]+|secretsmanager:[A-Za-z0-9/_+=.@:-]+)$")
+]
+HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^/?#@\s]+(/[^#\s]*)?$")]
 Count = Annotated[int, Field(ge=0, le=1000)]
 
 GPU_ENGINES = ("vllm", "tgi", "sglang")
@@ -85,6 +89,37 @@ class Edge(_Strict):
         if (self.certificate_arn is None) != (self.domain is None):
             absent = "domain" if self.domain is None else "certificateArn"
             raise ValueError(f"{absent} is missing: HTTPS needs certificateArn and the domain that it is for")
+        return self
+
+
+class Access(_Strict):
+    """Who may ask the gateways. By default keys from the stack's own parameter: see docs/auth.md."""
+
+    open: bool = Field(default=False, description="Let everybody in who can reach the load balancer.")
+    keys: SecretReference | None = Field(
+        default=None,
+        description="Where the keys document is: ssm:/name or secretsmanager:name; by default "
+        "ssm:/goldenfleet/<stack>/keys, unless there is an issuer of tokens.",
+    )
+    jwks_url: HttpsUrl | None = Field(default=None, description="URL of the key set of the tokens' issuer.")
+    issuer: str | None = Field(default=None, min_length=1, description="What a token's `iss` must be.")
+    audience: str | None = Field(default=None, min_length=1, description="What a token's `aud` must be.")
+    limits_url: SecretReference | None = Field(
+        default=None, description="Where the URL of the Redis is that limits are shared through."
+    )
+
+    def keys_of(self, stack: str) -> str | None:
+        if self.keys is None and not self.open and self.jwks_url is None:
+            return f"ssm:{keys_parameter(stack)}"
+        return self.keys
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        token = (self.jwks_url, self.issuer, self.audience)
+        if any(token) and not all(token):
+            raise ValueError("jwksUrl, issuer and audience belong together: set all of them or none")
+        if self.open and (self.keys or any(token)):
+            raise ValueError("open lets everybody in, and keys or tokens are set: remove one of them")
         return self
 
 
@@ -164,6 +199,7 @@ class Settings(_Strict):
     tiers: Tiers = Field(description="The gateway and model tiers.")
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
         default=14, description="How long CloudWatch keeps logs."
+    access: Access = Field(default=Access(), description="Who may ask, and how much.")
     )
 
     @classmethod

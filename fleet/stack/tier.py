@@ -38,6 +38,8 @@ class TierPlan:
     settings: settings.Tier
     node_config: Mapping[str, pulumi.Input[str]]
     """What `goldenfleet-boot` reads from the tier's parameter."""
+    secrets: Sequence[str] = ()
+    """What its settings refer to and its nodes may read: ssm:/name or secretsmanager:name."""
 
 
 class Tier(pulumi.ComponentResource):
@@ -55,7 +57,7 @@ class Tier(pulumi.ComponentResource):
         self._plan = plan
         self._child = pulumi.ResourceOptions(parent=self)
         config = self._config()
-        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn)
+        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn, plan.secrets)
         self.image_id = plan.image.id
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]

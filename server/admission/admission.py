@@ -1,4 +1,4 @@
-"""Whether a request is served now, later, or not at all."""
+"""Whether a request is served now, later, or not at all: what the serving port asks for."""
 
 from typing import Protocol
 
@@ -12,8 +12,12 @@ class Ticket(Protocol):
 
     headers: HeaderList
 
+    def try_slot(self) -> bool:
+        """Take a place among those that wait for their first token, if there is one now."""
+        ...
+
     async def slot(self, seconds: float) -> None:
-        """Wait for a place among those that wait for their first token. Raises Overloaded."""
+        """Wait for such a place. Raises Overloaded."""
         ...
 
     def first_token(self) -> None:
@@ -24,16 +28,18 @@ class Ticket(Protocol):
         """The answer comes whole: its first token will not be seen."""
         ...
 
-    def tokens(self, count: int) -> None:
-        """Charge what was generated to the limits."""
+    def refused(self) -> None:
+        """The nodes would not take it."""
         ...
 
-    def end(self) -> None: ...
+    def end(self, prompt_tokens: int, answer_tokens: int) -> None:
+        """The request is over. A prompt whose size is not known is 0, and stays charged as estimated."""
+        ...
 
 
 class Admission(Protocol):
     async def admit(self, principal: Principal, request: Request) -> Ticket:
-        """Raises RateLimited."""
+        """Raises RateLimited, or BadRequest for a priority that does not exist."""
         ...
 
 
@@ -41,6 +47,9 @@ class FreeTicket:
     """Nothing is limited."""
 
     headers: HeaderList = []  # noqa: RUF012
+
+    def try_slot(self) -> bool:
+        return True
 
     async def slot(self, seconds: float) -> None:
         """There is always one."""
@@ -51,10 +60,10 @@ class FreeTicket:
     def unary(self) -> None:
         """Nothing waits for it either."""
 
-    def tokens(self, count: int) -> None:
-        """Nothing counts them."""
+    def refused(self) -> None:
+        """Nothing adapts."""
 
-    def end(self) -> None:
+    def end(self, prompt_tokens: int, answer_tokens: int) -> None:
         """Nothing was taken."""
 
 

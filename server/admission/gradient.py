@@ -53,7 +53,7 @@ class Gradient:
             self._close(now)
 
     def refused(self, now: float) -> None:
-        """The nodes would not take a request: there is more under way than they want. Counts once a window."""
+        """The nodes would not take a request: they have enough under way. Counts once a window."""
         if now < self._began + _WINDOW_S and self._refused:
             return
         self._set(self._estimate * _BACKOFF)

@@ -29,10 +29,16 @@ class _Waiter:
 
 
 class Slots:
-    """`clock` is monotonic seconds; `most_waiting` bounds the queue."""
+    """`clock` is monotonic seconds; `most_waiting` bounds the queue; `shed` is told of each refusal."""
 
     def __init__(
-        self, gradient: Gradient, *, most_waiting: int, clock: Callable[[], float], rng: Random
+        self,
+        gradient: Gradient,
+        *,
+        most_waiting: int,
+        clock: Callable[[], float],
+        rng: Random,
+        shed: Callable[[Priority], None] = lambda _: None,
     ) -> None:
         self.gradient = gradient
         self._most_waiting = most_waiting
@@ -46,7 +52,7 @@ class Slots:
         self._timer: asyncio.TimerHandle | None = None
         self.waiting = 0
         self.in_use = 0
-        self.shed = 0
+        self._shed = shed
 
     def try_acquire(self) -> "Slot | None":
         """A place, if there is one and nobody was there before."""
@@ -63,7 +69,7 @@ class Slots:
         if slot is not None:
             return slot
         if self.waiting >= self._most_waiting and not self._evict_below(priority):
-            raise self._overloaded()
+            raise self._overloaded(priority)
         waiter = _Waiter(asyncio.get_running_loop().create_future(), priority)
         self._queues[priority].append(waiter)
         self.waiting += 1
@@ -73,7 +79,7 @@ class Slots:
                 await waiter.place
         except TimeoutError as exc:
             self._leave(waiter)
-            raise self._overloaded() from exc
+            raise self._overloaded(priority) from exc
         except BaseException:
             self._leave(waiter)
             raise
@@ -83,6 +89,10 @@ class Slots:
         """A place is free: the next in the queue gets it."""
         self.in_use -= 1
         self._hand_out()
+
+    def refused(self) -> None:
+        """The nodes would not take a request."""
+        self.gradient.refused(self._clock())
 
     def expire_later(self, slot: "Slot") -> None:
         """Take `slot` for decoding once the typical wait for a first token is over."""
@@ -113,12 +123,12 @@ class Slots:
                 waiter = self._queues[lower].pop()
                 self.waiting -= 1
                 if not waiter.place.done():
-                    waiter.place.set_exception(self._overloaded())
+                    waiter.place.set_exception(self._overloaded(lower))
                 return True
         return False
 
-    def _overloaded(self) -> Overloaded:
-        self.shed += 1
+    def _overloaded(self, priority: Priority) -> Overloaded:
+        self._shed(priority)
         # Spread, so that those who were refused together do not come back together.
         return Overloaded(retry_after_ms=int(_RETRY_AFTER_MS * (1 + self._rng.random())))
 
@@ -156,6 +166,12 @@ class Slot:
         if not self.released:
             now = slots._clock()
             slots.gradient.sample(now - self.began, slots.in_use, now)
+            self.release()
+
+    def end(self) -> None:
+        """The request is over; if its first token was not seen, nothing is learned of how long that took."""
+        if not self.released:
+            self._slots.gradient.answered()
             self.release()
 
     def release(self) -> None:

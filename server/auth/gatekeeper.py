@@ -37,6 +37,7 @@ class Gate:
     """API keys and, where there is an issuer, its tokens.
 
     `proxies` are networks whose word on the client's address is taken: that of their load balancer.
+    `refused` is told why, for a metric: missing, unknown, blocked or scope.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Gate:
         failures: Failures,
         *,
         proxies: Networks = (),
-        refused: Callable[[], None] = lambda: None,
+        refused: Callable[[str], None],
     ) -> None:
         self._keyring = keyring
         self._tokens = tokens
@@ -57,6 +58,7 @@ class Gate:
     async def principal(self, request: Request, scope: str) -> Principal:
         principal = await self._known(request)
         if scope not in principal.scopes:
+            self._refused("scope")
             raise Forbidden("The key is not for this path.")
         return principal
 
@@ -64,6 +66,7 @@ class Gate:
         credential = bearer(request.headers)
         if credential is None:
             # Asking without a key guesses nothing, and is what a browser or a scanner does.
+            self._refused("missing")
             raise Unauthenticated
         digest = hashlib.sha256(credential).digest()
         principal = self._by_digest(credential, digest)
@@ -71,11 +74,12 @@ class Gate:
             return principal
         peer = self._peer(request)
         if self._failures.blocked(peer):
+            self._refused("blocked")
             raise TooManyFailures
         principal = await self._by_token(credential, digest)
         if principal is None:
             self._failures.add(peer)
-            self._refused()
+            self._refused("unknown")
             raise Unauthenticated
         return principal
 

@@ -28,15 +28,13 @@ class Log(Protocol):
 
 
 class Jwks:
-    """Keys by id. `clock` is monotonic seconds; `changed` is told when a key was withdrawn or replaced."""
+    """Keys by id. `clock` is monotonic seconds; `changed` is called when others are in force."""
 
-    def __init__(
-        self, url: str, *, clock: Callable[[], float], log: Log, changed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], float], log: Log) -> None:
         self._url = url
         self._clock = clock
         self._log = log
-        self._changed = changed
+        self.changed: Callable[[], None] = lambda: None
         self._keys: dict[str, jwt.PyJWK] = {}
         self._raw: object = None
         self._fetched = float("-inf")
@@ -94,7 +92,7 @@ class Jwks:
             return
         self._keys = read_jwks(document)
         self._raw = document
-        self._changed()
+        self.changed()
         self._log.info("jwks.loaded", keys=len(self._keys))
 
     async def _fetch(self) -> object:

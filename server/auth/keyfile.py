@@ -89,10 +89,10 @@ class KeySet:
         self._tenants = dict(tenants)
 
     def tenant(self, name: str) -> TenantRecord:
-        return self._tenants.get(name, _UNLIMITED)
+        return self._tenants.get(name, UNLIMITED)
 
 
-_UNLIMITED = TenantRecord()
+UNLIMITED = TenantRecord()
 NO_KEYS = KeySet({}, {})
 
 
@@ -106,7 +106,7 @@ def read_keys(text: str) -> KeySet:
     for record in document.keys:
         if record.sha256 in _EXAMPLE_DIGESTS:
             raise KeysUnusable(f"key {record.id!r} is an example that everybody knows; make a new one")
-    keys = [_key(record, document.tenants.get(record.tenant, _UNLIMITED)) for record in document.keys]
+    keys = [_key(record, document.tenants.get(record.tenant, UNLIMITED)) for record in document.keys]
     return KeySet({key.digest: key for key in keys}, document.tenants)
 
 

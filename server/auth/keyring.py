@@ -5,12 +5,14 @@ import hmac
 from collections.abc import Callable
 
 from server.auth.jwks import Log
-from server.auth.keyfile import NO_KEYS, Key, KeySet, read_keys
+from server.auth.keyfile import NO_KEYS, Key, KeySet, TenantRecord, read_keys
 from server.errors import KeysUnusable, SecretUnreadable
 
 
 class Keyring:
-    """Reads the keys with `read`, which blocks. `clock` is unix seconds; `changed` is told of new keys."""
+    """Reads the keys with `read`, which blocks. `clock` is unix seconds; `changed` is called
+    when other keys are in force.
+    """
 
     def __init__(
         self,
@@ -19,13 +21,12 @@ class Keyring:
         poll_s: float,
         clock: Callable[[], float],
         log: Log,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._read = read
         self._poll_s = poll_s
         self._clock = clock
         self._log = log
-        self._changed = changed
+        self.changed: Callable[[], None] = lambda: None
         self._text: str | None = None
         self._problem: str | None = None
         self.current: KeySet = NO_KEYS
@@ -38,7 +39,7 @@ class Keyring:
             return
         self.current = read_keys(text)
         self._text = text
-        self._changed()
+        self.changed()
         self._log.info("keys.loaded", keys=len(self.current.keys))
 
     async def reload(self) -> None:
@@ -58,6 +59,9 @@ class Keyring:
         while True:
             await asyncio.sleep(self._poll_s)
             await self.reload()
+
+    def tenant(self, name: str) -> TenantRecord:
+        return self.current.tenant(name)
 
     def find(self, digest: bytes) -> Key | None:
         """The key with this hash, unless it has expired.

@@ -28,7 +28,8 @@ class Allowance:
     concurrency: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+# One object for each key, compared as such: what is known of it is looked up with every request.
+@dataclass(frozen=True, slots=True, eq=False)
 class Principal:
     """`models` None is every model. `limits` are the key's own, `tenant_limits` what all of the tenant's keys
     share. `key_id` is no secret.

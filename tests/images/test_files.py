@@ -86,7 +86,7 @@ def test_standalone_gateway(boot: Path) -> None:
     boot.write_text(text)
     settings = boot.parent.parent / "etc/instance.env"
     assert run(boot, "--role", "gateway", "--stack", "x", "--standalone").returncode == 0
-    assert settings.read_text() == "GOLDENFLEET_NODES=static:127.0.0.1:8081\n"
+    assert settings.read_text() == "GOLDENFLEET_NODES=static:127.0.0.1:8081\nGOLDENFLEET_AUTH=off\n"
     settings.write_text("GOLDENFLEET_NODES=static:127.0.0.9:1\n")
     assert run(boot, "--role", "gateway", "--stack", "x", "--standalone").returncode == 0
     assert settings.read_text() == "GOLDENFLEET_NODES=static:127.0.0.9:1\n"

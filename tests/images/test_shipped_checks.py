@@ -57,6 +57,6 @@ def test_model(make_recipe: Callable[..., Recipe], host: str) -> None:
 def test_gateway(make_recipe: Callable[..., Recipe], host: str) -> None:
     """A gateway answers its image's golden checks with no node behind it."""
     recipe = make_recipe("gateway-cpu")
-    with serving("gateway", host, nodes=f"static:{host}:9") as url:
+    with serving("gateway", host, nodes=f"static:{host}:9", auth="off") as url:
         wait_ready(url, deadline_s=45)
         refuse_failures(run_checks(url, recipe.checks, model=None))

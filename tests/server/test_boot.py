@@ -198,7 +198,9 @@ async def test_a_taken_port_starts_nothing(start, taken):
 
 async def test_a_gateway_boots_from_its_tier_config_and_ends_on_sigterm(start, aws):
     """SSM -> settings -> ports; SIGTERM -> exit code 0 with both ports free."""
-    put_config(aws, "/goldenfleet/rehearsal/tier/gateway/config", '{"nodes": "static:127.0.0.1:1"}')
+    put_config(
+        aws, "/goldenfleet/rehearsal/tier/gateway/config", '{"nodes": "static:127.0.0.1:1", "auth": "off"}'
+    )
     booted = await start(
         "goldenfleet-boot",
         "--role",
@@ -221,7 +223,7 @@ async def test_a_gateway_boots_from_its_tier_config_and_ends_on_sigterm(start, a
 async def test_sigterm_hands_over_what_runs(start):
     """A request that is held when the process is told to stop is refused in words, not by a reset."""
     nodes = {"GOLDENFLEET_NODES": "static:127.0.0.1:1", "GOLDENFLEET_IMDS_ENDPOINT": "off"}
-    booted = await start(sys.executable, "-m", "server", "--role", "gateway", **nodes)
+    booted = await start(sys.executable, "-m", "server", "--role", "gateway", GOLDENFLEET_AUTH="off", **nodes)
     await booted.line("server.started")
     async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
         url = f"http://{booted.address}:8080/v1/completions"
@@ -281,6 +283,7 @@ async def test_a_spot_notice_in_imds_drains_the_node(start):
         "--role",
         "gateway",
         GOLDENFLEET_NODES="static:127.0.0.1:1",
+        GOLDENFLEET_AUTH="off",
         GOLDENFLEET_IMDS_POLL_SECONDS="0.05",
         AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{runner.addresses[0][1]}",
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
+from fleet.stack.settings import load_settings
 from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
@@ -390,7 +391,10 @@ def test_nodes_read_their_own_parameter_only(registered: Registered, tier: str) 
     policy = registered.one("iam/rolePolicy:RolePolicy", f"{tier}-node")
     parameter = registered.one("ssm/parameter:Parameter", f"{tier}-config")
     reads = [s for s in statements(policy.inputs["policy"]) if "ssm:GetParameter" in s["Action"]]
-    assert [s["Resource"] for s in reads] == [[f"arn:aws:{parameter.type}:{parameter.name}"]]
+    own, *others = [resource for s in reads for resource in s["Resource"]]
+    assert own == f"arn:aws:{parameter.type}:{parameter.name}"
+    keys = [f"{own}:parameter/goldenfleet/{registered.stack}/keys"]
+    assert others == (keys if tier == "gateway" and registered.stack != "rehearsal" else [])
     assert not [r for r in registered.resources if "Attachment" in r.type]
 
 
@@ -490,7 +494,7 @@ def test_names_leave_room_for_the_suffix(registered: Registered) -> None:
 
 
 def test_nodes_are_told_what_they_boot_with(registered: Registered) -> None:
-    """Gateways where the model nodes are, model nodes their engine."""
+    """Gateways where the model nodes and the keys are, model nodes their engine; only a rehearsal is open."""
     targets = registered.one("lb/targetGroup:TargetGroup", "model")
     values = {
         p.inputs["name"]: json.loads(p.inputs["insecureValue"])
@@ -498,8 +502,14 @@ def test_nodes_are_told_what_they_boot_with(registered: Registered) -> None:
     }
     engine = "embedded" if registered.stack == "rehearsal" else "vllm"
     path = f"/goldenfleet/{registered.stack}/tier"
+    blocks = load_settings(PROJECT, registered.stack).network.public_blocks
+    secured = {"auth": "on", "keys": f"ssm:/goldenfleet/{registered.stack}/keys"}
     assert values == {
-        f"{path}/gateway/config": {"nodes": f"target-group:arn:aws:{targets.type}:{targets.name}"},
+        f"{path}/gateway/config": {
+            "nodes": f"target-group:arn:aws:{targets.type}:{targets.name}",
+            "proxies": ",".join(map(str, blocks)),
+            **({"auth": "off"} if registered.stack == "rehearsal" else secured),
+        },
         f"{path}/model/config": {"engine": engine},
     }
 
