@@ -1,0 +1,1 @@
+"""Measures gateways side by side on this machine. Entry: scripts/bench-server."""

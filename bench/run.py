@@ -1,0 +1,205 @@
+"""One run: every measurement of every gateway, in turns, so that a busy minute is unfair to all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
+
+from bench.errors import OutOfTime, ProcessFailed
+from bench.faults import FAULTS, Noticed, Offered, under_fault
+from bench.gateway_loss import Crowd, gateway_killed
+from bench.gateways import HEADERS, ROOT, Running, Spec
+from bench.hangup import until_engine_stops
+from bench.machine import Machine, MachineWatch
+from bench.modes import MODES, Mode, Size, Target
+from bench.processes import Cores
+from bench.soak import soak
+from bench.stage import FakeEngine, Stage
+
+SECTIONS = (*get_args(Mode), "faults", "hangup", "gateway-kill", "soak")
+_QUICK = Size(unary_s=1.0, streams=64, stream_tokens=64, rounds=1, full_s=1.0)
+_QUICK_OFFERED = Offered(seconds=6.0)
+_QUICK_CROWD = Crowd(clients=20, streams=2)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure. `soak_s` is 0 for none; `limit_s` is the most that a run may take."""
+
+    gateways: Sequence[Spec]
+    sections: Collection[str]
+    repeats: int = 3
+    quick: bool = False
+    soak_s: float = 0.0
+    limit_s: float = 1800.0
+    tree: Path = ROOT
+
+    @property
+    def size(self) -> Size:
+        return _QUICK if self.quick else Size()
+
+    @property
+    def offered(self) -> Offered:
+        return _QUICK_OFFERED if self.quick else Offered()
+
+    @property
+    def crowd(self) -> Crowd:
+        return _QUICK_CROWD if self.quick else Crowd()
+
+
+@dataclass
+class Results:
+    """Everything that was measured, by section, then gateway; `skipped` says why something was not."""
+
+    runs: dict[Mode, dict[str, list[Mapping[str, float]]]] = field(default_factory=dict)
+    faults: dict[str, dict[str, Noticed]] = field(default_factory=dict)
+    hangup: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    gateway_kill: Mapping[str, float] = field(default_factory=dict)
+    soak: Mapping[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    machine: Machine | None = None
+
+
+class Run:
+    """Tells `say` what it does. What cannot be measured is skipped with its reason."""
+
+    def __init__(self, plan: Plan, directory: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._say = say
+        self._cores = Cores.here()
+        self.results = Results()
+
+    async def all(self) -> Results:
+        """Raises OutOfTime and ProcessFailed; what was measured until then is in `results`."""
+        os.sched_setaffinity(0, self._cores.others)
+        watch = MachineWatch(self._cores)
+        try:
+            async with asyncio.timeout(self._plan.limit_s):
+                await self._throughput()
+                await self._faults()
+                await self._hangups()
+                await self._gateway_kill()
+                await self._soak()
+        except TimeoutError as exc:
+            limit = self._plan.limit_s
+            raise OutOfTime(f"the run passed its limit of {limit:.0f} s; raise --limit-s") from exc
+        finally:
+            self.results.machine = watch.ended()
+        return self.results
+
+    async def _throughput(self) -> None:
+        modes = [mode for mode in get_args(Mode) if mode in self._plan.sections]
+        if not modes:
+            return
+        with self._stage() as stage:
+            engines = await stage.engines(2)
+            running = await self._started(stage, [engine.address for engine in engines])
+            for mode in modes:
+                await self._mode(mode, engines, running)
+
+    async def _started(self, stage: Stage, backends: Sequence[tuple[str, int]]) -> list[Running]:
+        running = []
+        for spec in self._plan.gateways:
+            self._say(f"starting {spec.name}")
+            try:
+                running.append(await stage.gateway(spec, backends))
+            except ProcessFailed as exc:
+                self._skip(spec, exc)
+        return running
+
+    async def _mode(self, mode: Mode, engines: Sequence[FakeEngine], running: Sequence[Running]) -> None:
+        size = self._plan.size
+        for engine in engines:
+            await engine.set(pace_ms=size.pace_s * 1000 if mode == "paced" else 0)
+        found = self.results.runs.setdefault(mode, {gateway.spec.name: [] for gateway in running})
+        for repeat in range(self._plan.repeats):
+            # Each takes its turn to be first.
+            for gateway in [*running[repeat % len(running) :], *running[: repeat % len(running)]]:
+                figures = await MODES[mode](_target(gateway, engines), size)
+                found[gateway.spec.name].append(figures)
+                shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                self._say(f"{mode} {repeat + 1}/{self._plan.repeats} {gateway.spec.name}: {shown}")
+
+    async def _faults(self) -> None:
+        """All gateways at once: each has engines of its own, and the load is light."""
+        if "faults" not in self._plan.sections:
+            return
+        for fault in FAULTS:
+            with self._stage() as stage:
+                specs = [spec for spec in self._gateways() if spec.name not in self.results.skipped]
+                noticed = await asyncio.gather(*(self._fault(stage, spec, fault) for spec in specs))
+            found = {spec.name: one for spec, one in zip(specs, noticed, strict=True) if one is not None}
+            self.results.faults[fault] = found
+            for name, one in found.items():
+                self._say(f"{fault} {name}: {_lost(one)}")
+
+    async def _fault(self, stage: Stage, spec: Spec, fault: str) -> Noticed | None:
+        try:
+            return await under_fault(stage, spec, fault, self._plan.offered)
+        except ProcessFailed as exc:
+            self._skip(spec, exc)
+            return None
+
+    async def _hangups(self) -> None:
+        if "hangup" not in self._plan.sections:
+            return
+        for spec in self._gateways():
+            with self._stage() as stage:
+                try:
+                    found = await until_engine_stops(stage, spec)
+                except (ProcessFailed, OSError) as exc:
+                    self._skip(spec, exc)
+                    continue
+            self.results.hangup[spec.name] = found
+            self._say(f"hangup {spec.name}: {found}")
+
+    async def _gateway_kill(self) -> None:
+        ours = self._ours()
+        if "gateway-kill" not in self._plan.sections or ours is None:
+            return
+        with self._stage() as stage:
+            self.results.gateway_kill = await gateway_killed(stage, ours, self._plan.crowd)
+        self._say(f"gateway-kill: {dict(self.results.gateway_kill)}")
+
+    async def _soak(self) -> None:
+        ours = self._ours()
+        if not self._plan.soak_s or ours is None:
+            return
+        with self._stage() as stage:
+            self.results.soak = await soak(stage, ours, self._plan.soak_s)
+        self._say(f"soak: {dict(self.results.soak)}")
+
+    def _stage(self) -> Stage:
+        return Stage(self._directory, self._cores, self._plan.tree)
+
+    def _gateways(self) -> list[Spec]:
+        return [spec for spec in self._plan.gateways if spec.kind != "none"]
+
+    def _ours(self) -> Spec | None:
+        return next((spec for spec in self._plan.gateways if spec.kind == "ours"), None)
+
+    def _skip(self, spec: Spec, why: Exception) -> None:
+        self.results.skipped[spec.name] = str(why)
+        self._say(f"skipping {spec.name}: {why}")
+
+
+def _target(gateway: Running, engines: Sequence[FakeEngine]) -> Target:
+    addresses = [gateway.address] if gateway.child else [engine.address for engine in engines]
+    return Target(addresses, HEADERS, lambda: gateway.cpu_seconds)
+
+
+def _lost(noticed: Noticed) -> str:
+    return (
+        f"{noticed.unary_failed} of {noticed.unary} unary failed, of {noticed.streams} streams "
+        f"{noticed.streams_failed} failed and {noticed.streams_truncated} truncated, {noticed.wrong} wrong; "
+        f"slowest unary {noticed.slowest_unary_s:.2f} s, longest gap {noticed.longest_gap_s:.2f} s"
+    )
+
+
+def chosen(plan: Plan, names: Collection[str]) -> Plan:
+    return replace(plan, gateways=[spec for spec in plan.gateways if spec.name in names])
