@@ -17,6 +17,7 @@ from server.access_log import AccessLog
 from server.attempts import STATE_HEADER, Fleet, Limits
 from server.discovery import Found, Source, open_source, watch
 from server.drain import Drain
+from server.engines import ADAPTERS, ENGINE_HEADER
 from server.entrance import Entrance, open_entrance
 from server.errors import (
     DiscoveryFailed,
@@ -73,6 +74,8 @@ class App:
         self._source = source
         self._entrance = entrance
         self._observer = observer
+        engine = settings.engine.encode() if settings.role == "model" else None
+        self._engine_header = [] if engine is None else [(ENGINE_HEADER.encode(), engine)]
         self._handover = Handover(drain)
         make = Proxy if settings.role == "gateway" else EngineProxy
         self._proxy = make(fleet, self._handover, settings.heartbeat_seconds, fleet.rng)
@@ -205,7 +208,7 @@ class App:
         self._telemetry.log.warning("nodes.unreadable", problem=str(problem))
 
     def _headers(self, request_id: str) -> HeaderList:
-        headers = [(b"x-request-id", request_id.encode())]
+        headers = [(b"x-request-id", request_id.encode()), *self._engine_header]
         if self._drain.phase == "accepting":
             headers += [(STATE_HEADER.encode(), b"draining"), (b"connection", b"close")]
         return headers
@@ -275,6 +278,7 @@ def build_app(
         rng=rng,
         clock=clock,
         sleep=asyncio.sleep,
+        dialect=ADAPTERS.get((settings.upstream_engine if gateway else settings.engine) or ""),
     )
     telemetry.metrics.read_by_label(
         "nodes", lambda: {str(state): count for state, count in nodes.counts().items()}

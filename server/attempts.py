@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Literal
 
 from server import affinity
+from server.engines import Adapter
 from server.errors import (
     AttemptFailed,
     EngineRefused,
@@ -79,6 +80,8 @@ class Fleet:
     rng: Random
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
+    dialect: Adapter | None = None
+    """Of the engine behind the nodes, where no node of ours stands between."""
 
     async def aclose(self) -> None:
         """End probes and close connections."""
@@ -305,8 +308,9 @@ def failure_of(status: int, headers: Headers) -> Failure | None:
         return Failure.DRAINING
     if status in (429, 503, 529):
         return Failure.OVERLOADED
-    # What a node holds against us rather than against the request is the fleet's own fault.
-    return None if 400 <= status < 500 and status not in (401, 403, 407, 408) else Failure.ERROR
+    # What a node holds against us rather than against the request is the fleet's own fault; 424 is TGI's for
+    # a model that failed.
+    return None if 400 <= status < 500 and status not in (401, 403, 407, 408, 424) else Failure.ERROR
 
 
 def given_up(failed: AttemptFailed) -> NodesFailed:

@@ -16,6 +16,7 @@ from server.http.client import UpstreamPool
 from server.http.errors import BodyTooLarge, UpstreamError
 from server.readiness import Readiness
 from server.settings import Settings
+from server.wire.jsonbody import Json
 
 _LOADING_POLL_S = 0.2
 # A probe that waits behind a burst may fail once without the engine being sick.
@@ -148,8 +149,9 @@ class EngineProbe:
         if status != 200:
             return _said(status)
         model = json.loads(models)["data"][0]["id"]
-        order = {"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0}
-        order = self._adapter.request("completions", order)
+        order: Json = {"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0}
+        if self._adapter.request is not None:
+            order = self._adapter.request("completions", order)
         status, answer = await self._ask("POST", "/v1/completions", json.dumps(order).encode())
         if status != 200:
             return _said(status)

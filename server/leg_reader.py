@@ -5,7 +5,7 @@ until the record is needed.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from server.errors import AttemptFailed, WireError
 from server.faces import Face
@@ -15,6 +15,9 @@ from server.wire.jsonbody import Json
 from server.wire.openai import Delta, read_error
 from server.wire.sse import DONE, SseParser
 from server.wire.token_events import TokenEvents, learn
+
+# An engine's event, put into OpenAI's words.
+Translate = Callable[[Json], Json]
 
 # Bytes of token events that are kept unread at most, and of an event that has not ended.
 _MAX_KEPT = 8 * 1024
@@ -26,18 +29,20 @@ _MAX_VAIN_LESSONS = 4
 class LegReader:
     """`done` is whether `[DONE]` was read, `tokens` how many were. Call `settle` before using the record."""
 
-    def __init__(self, leg: Leg, record: Record, face: Face) -> None:
+    def __init__(self, leg: Leg, record: Record, face: Face, into_openai: Translate | None = None) -> None:
         self.done = False
         self.tokens = 0
         self._leg = leg
         self._record = record
         self._face = face
+        self._into_openai = into_openai
         self._parser = SseParser()
         self._alike: TokenEvents | None = None
         self._skims = False
         self._unended = b""
         self._kept = bytearray()
-        self._vain_lessons = 0 if face.repeats and record.generation.choices == 1 else _MAX_VAIN_LESSONS
+        learns = face.repeats and record.generation.choices == 1 and into_openai is None
+        self._vain_lessons = 0 if learns else _MAX_VAIN_LESSONS
 
     def skim(self, data: bytes) -> tuple[bytes, bytes] | None:
         """What the client gets for token events that need no parsing, and what is left for `frames`.
@@ -75,6 +80,9 @@ class LegReader:
                 continue
             delta, frame = self._read(event.data)
             yield frame
+            if self._record.cut_short:
+                self.done = True
+                return
             if not learned and self._is_lesson(delta):
                 learned = True
                 self._learn(event.raw)
@@ -126,7 +134,7 @@ class LegReader:
 
     def _read(self, data: bytes) -> tuple[Delta, bytes]:
         self.settle()
-        chunk = _chunk(data)
+        chunk = _chunk(data, self._into_openai)
         before = self._record.count
         delta = read(self._leg, chunk, self._record)
         self.tokens += self._record.count - before
@@ -156,17 +164,18 @@ class LegReader:
         return self._render(chunk, Delta(text=text, token_ids=ids))
 
 
-def _chunk(data: bytes) -> Json:
+def _chunk(data: bytes, into_openai: Translate | None) -> Json:
     try:
         chunk = json.loads(data)
     except ValueError as exc:
         raise WireError("an event of the node's stream is not JSON") from exc
     if not isinstance(chunk, dict):
         raise WireError("an event of the node's stream is not an object")
-    error = read_error(chunk)
+    said: Json = chunk if into_openai is None else into_openai(chunk)
+    error = read_error(said)
     if error is not None:
         raise error.refusal or AttemptFailed(_failure(error.code), f"the stream ended in {error.code}")
-    return chunk
+    return said
 
 
 def _failure(code: str) -> Failure:

@@ -15,6 +15,7 @@ from server.errors import (
     NodesFailed,
     RequestRefused,
     Wire,
+    WireError,
     envelope,
     refusal_headers,
 )
@@ -113,11 +114,11 @@ class Proxy:
         await call.answer([answer.response()] if listed else answer.response())
 
     async def models(self, call: Call) -> None:
-        headers, body = await self._whole(call, "GET", "/v1/models", b"")
+        headers, body = await self._models(call)
         await call.exchange.respond(200, [*headers, *call.headers], body)
 
     async def info(self, call: Call, version: str) -> None:
-        _, body = await self._whole(call, "GET", "/v1/models", b"")
+        _, body = await self._models(call)
         await call.answer(tgi.info(_object(body), version))
 
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:  # noqa: ARG002
@@ -125,13 +126,24 @@ class Proxy:
         if generation.stream:
             await self._stream(call, generation, openai_face(generation, call.request_id))
             return
-        headers, body = await self._whole(
-            call, "POST", generation.target, upstream_unary(generation), generation
-        )
+        dialect = self._fleet.dialect
+        asked = upstream_unary(generation, dialect.request if dialect else None)
+        headers, body = await self._whole(call, "POST", generation.target, asked, generation)
+        body = self._into_openai(body)
         _observe(call, generation, body)
         if speaks_tgi_chat(generation):
             body = dump(tgi_chat_answer(_object(body)))
         await call.exchange.respond(200, [*headers, *call.headers], body)
+
+    async def _models(self, call: Call) -> tuple[HeaderList, bytes]:
+        headers, body = await self._whole(call, "GET", "/v1/models", b"")
+        models = self._fleet.dialect.models if self._fleet.dialect else None
+        return headers, body if models is None else dump(models(_object(body)))
+
+    def _into_openai(self, body: bytes) -> bytes:
+        """A whole answer of an engine whose words are not OpenAI's."""
+        chunk = self._fleet.dialect.chunk if self._fleet.dialect else None
+        return body if chunk is None else dump(chunk(_object(body)))
 
     async def _stream(self, call: Call, generation: Generation, face: Face) -> None:
         async with self._outlet(call, face) as outlet:
@@ -193,8 +205,11 @@ class EngineProxy(Proxy):
 
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
         call.observation.asked(generation.body.get("model"), stream=generation.stream)
+        if self._fleet.dialect is not None and self._fleet.dialect.request is not None:
+            raw = dump(self._fleet.dialect.request(generation.kind, generation.body))
         if not generation.stream:
             headers, body = await self._whole(call, "POST", generation.target, raw, generation)
+            body = self._into_openai(body)
             _observe(call, generation, body)
             await call.exchange.respond(200, [*headers, *call.headers], body)
             return
@@ -216,13 +231,23 @@ class EngineProxy(Proxy):
                         began = True
                         attempts.progressed(engine)
                     ended = ended or any(_is_last(event) for event in events)
-                    await outlet.send(b"".join(event.raw for event in events))
+                    await outlet.send(b"".join(map(self._event, events)))
             if not ended:
                 raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
         except AttemptFailed as exc:
             call.observation.attempt_failed(exc.failure.value)
             if not ended:
                 raise given_up(exc) from exc
+
+    def _event(self, event: Event) -> bytes:
+        """Raises WireError for an event that its engine's adapter must read and cannot."""
+        chunk = self._fleet.dialect.chunk if self._fleet.dialect else None
+        if chunk is None or event.data is None or event.data == DONE:
+            return event.raw
+        try:
+            return b"data: %b\n\n" % dump(chunk(json.loads(event.data)))
+        except (ValueError, AttributeError, TypeError) as exc:
+            raise WireError("an event of the engine's stream is not as its kind says it") from exc
 
 
 def _observe(call: Call, generation: Generation, answer: bytes) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 from server.attempts import Attempts, Fleet
+from server.engines import ENGINE_HEADER, Capabilities, capabilities_of
 from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
 from server.http.client import Push, UpstreamResponse
@@ -50,6 +51,7 @@ class Relay:
         self._headers = headers
         self._observation = observation
         self._ended = False
+        self._answered_by: str | None = None
         self.record = Record(generation)
 
     async def run(self) -> None:
@@ -64,6 +66,7 @@ class Relay:
                 await self._run_leg(leg, node)
                 self._observe()
             except AttemptFailed as failed:
+                self.record.settle(self._capabilities)
                 if self.record.complete or finished_by_length(self.record):
                     await self._end()
                     self._observe()
@@ -82,19 +85,27 @@ class Relay:
     async def _leg_after(self, failed: AttemptFailed) -> Leg:
         action = self._attempts.judge(failed, content_sent=self.record.started)
         context = await self._context_tokens() if action is Action.RESUME else None
-        leg = next_leg(self.record, context)
+        leg = next_leg(self.record, context, self._capabilities)
         if leg.resumed:
             mode = "tokens" if leg.exact else "text"
             self._observation.resumed(mode, failed.failure.value, self.record.count)
         return leg
 
+    @property
+    def _capabilities(self) -> Capabilities:
+        """Of the engine that answered last: its node says what it is, else the settings."""
+        dialect = self._fleet.dialect
+        return capabilities_of(self._answered_by or (dialect.kind if dialect else None))
+
     async def _run_leg(self, leg: Leg, node: Node) -> None:
-        reader = LegReader(leg, self.record, self._face)
+        dialect = self._fleet.dialect
+        reader = LegReader(leg, self.record, self._face, dialect.chunk if dialect else None)
         headers = [*self._headers, *self._observation.trace_headers]
-        body = upstream_stream(leg.body)
+        body = upstream_stream(leg.kind, leg.body, dialect.request if dialect else None)
         try:
             async with self._attempts.ask(node, "POST", leg.target, headers, body, "tokens") as response:
                 _check_is_stream(response)
+                self._answered_by = response.headers.get(ENGINE_HEADER)
                 response.push_to(self._skimmer(reader, node))
                 async for data in response.chunks():
                     await self._take(reader, data, node)

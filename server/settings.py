@@ -60,6 +60,10 @@ class Settings(BaseModel):
         description="Where a gateway finds model nodes: static:host:port,host:port, dns:host:port or "
         "target-group:ARN.",
     )
+    upstream_engine: Literal["embedded", "vllm", "sglang", "tgi", "llama-server"] | None = Field(
+        default=None,
+        description="What a gateway's nodes are when they are engines themselves; our own nodes say it.",
+    )
     nodes_poll_seconds: Seconds = Field(default=2.0, description="Interval between looks for model nodes.")
     affinity: Literal["off", "prefix"] = Field(
         default="off",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from server.engines.load import Gauges
 from server.wire.jsonbody import Json
-from server.wire.openai import Kind
+from server.wire.openai import IntoDialect
 
 EngineKind = Literal["embedded", "vllm", "sglang", "tgi", "llama-server"]
 StopText = Literal["held", "lagging", "sent", "unknown"]
@@ -32,24 +32,15 @@ class Capabilities:
 UNKNOWN = Capabilities(continues_chat=True, stop_text="unknown")
 
 
-def unchanged(_: Kind, body: Json) -> Json:
-    return body
-
-
-def as_listed(models: Json) -> Json:
-    return models
-
-
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """`request` puts a request into the engine's dialect of the OpenAI API; `chunk`, where it is needed, puts
-    an event or a whole answer of the engine back into OpenAI's, and `models` its list of models, with each
-    model's context length in tokens as `max_model_len`.
+    """Where the engine's words are not OpenAI's: `request` puts a request into them, `chunk` an event or a
+    whole answer back, and `models` its list of models, with the context length in tokens as `max_model_len`.
     """
 
     kind: EngineKind
     capabilities: Capabilities
     gauges: Gauges
-    request: Callable[[Kind, Json], Json] = unchanged
+    request: IntoDialect | None = None
     chunk: Callable[[Json], Json] | None = None
-    models: Callable[[Json], Json] = as_listed
+    models: Callable[[Json], Json] | None = None

@@ -4,7 +4,7 @@ Only what the gateway acts on is checked here; the engine validates the rest. To
 names (`return_token_ids`, `token_ids`, `prompt_token_ids`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from server.errors import BadRequest, EngineRefused, WireError
 from server.wire.jsonbody import Json, dump, optional_bool, optional_int, parse_object, string_list
 
 Kind = Literal["chat", "completions"]
+# Puts a request into an engine's own words.
+IntoDialect = Callable[[Kind, Json], Json]
 
 TARGETS: dict[Kind, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 CHUNK_OBJECTS: dict[Kind, str] = {"chat": "chat.completion.chunk", "completions": "text_completion"}
@@ -72,21 +74,20 @@ def check_generation(kind: Kind, body: Json) -> Generation:
     )
 
 
-def upstream_unary(generation: Generation) -> bytes:
-    return dump(_served_here(generation.body))
+def upstream_unary(generation: Generation, into_dialect: IntoDialect | None = None) -> bytes:
+    body = _served_here(generation.body)
+    return dump(into_dialect(generation.kind, body) if into_dialect else body)
 
 
-def upstream_stream(body: Mapping[str, Any]) -> bytes:
+def upstream_stream(kind: Kind, body: Mapping[str, Any], into_dialect: IntoDialect | None = None) -> bytes:
     """A streaming request to the engine: with usage, and with token ids, so that it can be continued."""
     options = body.get("stream_options")
-    return dump(
-        _served_here(body)
-        | {
-            "stream": True,
-            "return_token_ids": True,
-            "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True},
-        }
-    )
+    asked = _served_here(body) | {
+        "stream": True,
+        "return_token_ids": True,
+        "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True},
+    }
+    return dump(into_dialect(kind, asked) if into_dialect else asked)
 
 
 @dataclass(slots=True)

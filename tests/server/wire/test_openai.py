@@ -40,7 +40,8 @@ def test_choices_are_counted(body: dict[str, Any], choices: int) -> None:
 
 def test_an_engine_is_asked_for_ids_and_usage() -> None:
     """The client's own options stay."""
-    sent = parse_object(upstream_stream({"prompt": "x", "model": "m", "stream_options": {"other": 1}}))
+    asked = {"prompt": "x", "model": "m", "stream_options": {"other": 1}}
+    sent = parse_object(upstream_stream("completions", asked))
     assert sent == {
         "prompt": "x",
         "model": "m",
