@@ -14,6 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from fleet.stack import scaling
 from fleet.stack.naming import GATEWAY, resource_name
 from fleet.stack.tags import of_tier
 
@@ -60,8 +61,15 @@ def node_statements(
         *(_reading(reference, config_parameter_arn) for reference in secrets),
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group_arn, ":*")]),
         allow(_SESSION_MANAGER, ["*"]),
+        _publishing(),
     ]
     return [*statements, allow(_DISCOVERY, ["*"])] if tier == GATEWAY else statements
+
+
+def _publishing() -> Statement:
+    """PutMetricData knows no resource, so its namespace is what bounds it."""
+    condition = {"StringEquals": {"cloudwatch:namespace": scaling.NAMESPACE}}
+    return allow(["cloudwatch:PutMetricData"], ["*"]) | {"Condition": condition}
 
 
 def _reading(reference: str, neighbour_arn: pulumi.Input[str]) -> Statement:

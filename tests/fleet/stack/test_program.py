@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
+from fleet.stack import scaling
 from fleet.stack.settings import load_settings
+from server import scaling_metric
 from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
@@ -30,6 +32,7 @@ UNSCOPABLE = {
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
     "autoscaling:DescribeLifecycleHooks",
+    "cloudwatch:PutMetricData",
     "ec2:DescribeInstances",
     "elasticloadbalancing:DescribeTargetHealth",
     "ssm:UpdateInstanceInformation",
@@ -405,6 +408,21 @@ def test_only_gateways_find_nodes(registered: Registered) -> None:
     for action in ("elasticloadbalancing:DescribeTargetHealth", "ec2:DescribeInstances"):
         assert action in gateway
         assert action not in model
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_nodes_publish_in_their_own_namespace_only(registered: Registered, tier: str) -> None:
+    """PutMetricData knows no resource: without the condition a node could fake any metric of the account."""
+    policy = registered.one("iam/rolePolicy:RolePolicy", f"{tier}-node")
+    [publishing] = [s for s in statements(policy.inputs["policy"]) if "cloudwatch" in str(s["Action"])]
+    assert listed(publishing["Action"]) == ["cloudwatch:PutMetricData"]
+    assert publishing["Condition"] == {"StringEquals": {"cloudwatch:namespace": scaling_metric.NAMESPACE}}
+
+
+def test_the_stack_and_the_server_name_one_metric() -> None:
+    """What a policy tracks is what nodes publish."""
+    for name in ("NAMESPACE", "METRIC", "STACK_DIMENSION", "TIER_DIMENSION"):
+        assert getattr(scaling, name) == getattr(scaling_metric, name)
 
 
 def test_each_tier_has_its_own_role(registered: Registered) -> None:
