@@ -22,6 +22,7 @@ from rich.console import Console
 import fleet
 from fleet.errors import GoldenfleetError
 from images.cli import images
+from server.keys_cli import keys
 
 if TYPE_CHECKING:
     from fleet.rehearsal.cloud import InstanceView
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 main.add_command(images)
+main.add_command(keys)
 
 
 @main.command(epilog=_EXAMPLES)

@@ -8,6 +8,7 @@ from random import Random
 
 from server.admission.admission import NO_TICKET, Ticket
 from server.attempts import Attempts, Expects, Fleet, given_up
+from server.auth.models import check_model, visible_models
 from server.auth.principal import ANONYMOUS, Principal
 from server.errors import (
     AttemptFailed,
@@ -86,14 +87,15 @@ class Proxy:
         self._rng = rng
 
     async def chat(self, call: Call, raw: bytes) -> None:
-        await self._openai(call, read_generation("chat", raw), raw)
+        await self._openai(call, _allowed(call, read_generation("chat", raw)), raw)
 
     async def completions(self, call: Call, raw: bytes) -> None:
-        await self._openai(call, read_generation("completions", raw), raw)
+        await self._openai(call, _allowed(call, read_generation("completions", raw)), raw)
 
     async def tgi(self, call: Call, raw: bytes, *, stream: bool | None, listed: bool) -> None:
         """`stream` is what the route says, None leaves it to the body; `listed` wraps a plain answer."""
         request = tgi.read_request(raw, self._rng, stream=stream)
+        check_model(call.principal, None)
         call.observation.asked(None, stream=request.stream)
         answer = tgi.TgiAnswer(request)
         face = TgiFace(answer, call.request_id)
@@ -138,7 +140,10 @@ class Proxy:
     async def _models(self, call: Call) -> tuple[HeaderList, bytes]:
         headers, body = await self._whole(call, "GET", "/v1/models", b"")
         models = self._fleet.dialect.models if self._fleet.dialect else None
-        return headers, body if models is None else dump(models(_object(body)))
+        if models is None and call.principal.models is None:
+            return headers, body
+        listing = _object(body)
+        return headers, dump(visible_models(call.principal, models(listing) if models else listing))
 
     def _into_openai(self, body: bytes) -> bytes:
         """A whole answer of an engine whose words are not OpenAI's."""
@@ -248,6 +253,12 @@ class EngineProxy(Proxy):
             return b"data: %b\n\n" % dump(chunk(json.loads(event.data)))
         except (ValueError, AttributeError, TypeError) as exc:
             raise WireError("an event of the engine's stream is not as its kind says it") from exc
+
+
+def _allowed(call: Call, generation: Generation) -> Generation:
+    """Raises ModelNotFound."""
+    check_model(call.principal, generation.body.get("model"))
+    return generation
 
 
 def _observe(call: Call, generation: Generation, answer: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from server.errors import BadRequest, EngineRefused, WireError
 from server.wire.jsonbody import Json, dump, optional_bool, optional_int, parse_object, string_list
+from server.wire.unsafe import refuse_unsafe
 
 Kind = Literal["chat", "completions"]
 # Puts a request into an engine's own words.
@@ -56,8 +57,7 @@ def check_generation(kind: Kind, body: Json) -> Generation:
     stops = string_list(body, "stop", MAX_STOPS)
     if any(len(stop) > 1000 for stop in stops):
         raise BadRequest("A stop sequence may have at most 1000 characters.", param="stop")
-    if kind == "chat":
-        _refuse_remote_media(body)
+    refuse_unsafe(body)
     n = optional_int(body, "n", 1, MAX_CHOICES) or 1
     optional_int(body, "best_of", 1, MAX_CHOICES)
     if kind == "completions" and body.get("max_tokens") is None:
@@ -196,23 +196,6 @@ def _prompts(prompt: object) -> int:
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
         return len(prompt)
     return 1
-
-
-def _refuse_remote_media(body: Json) -> None:
-    """An engine would fetch the address, from inside the network."""
-    messages = body.get("messages")
-    for message in messages if isinstance(messages, list) else []:
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else []:
-            if isinstance(part, dict) and any(_is_remote(value) for value in part.values()):
-                raise BadRequest("Media must be sent inline as a data: URL.", param="messages")
-
-
-def _is_remote(value: object) -> bool:
-    if not isinstance(value, dict) or "url" not in value:
-        return False
-    url = value["url"]
-    return not (isinstance(url, str) and url.startswith("data:"))
 
 
 def _read_choice(kind: Kind, choice: Json, delta: Delta) -> None:
