@@ -27,11 +27,15 @@ _MAX_VAIN_LESSONS = 4
 
 
 class LegReader:
-    """`done` is whether `[DONE]` was read, `tokens` how many were. Call `settle` before using the record."""
+    """Call `settle` before using the record.
+
+    `done` is whether `[DONE]` was read, `tokens` the number of those read, `parsed` that of the events that
+    had to be parsed.
+    """
 
     def __init__(self, leg: Leg, record: Record, face: Face, into_openai: Translate | None = None) -> None:
         self.done = False
-        self.tokens = 0
+        self.tokens = self.parsed = 0
         self._leg = leg
         self._record = record
         self._face = face
@@ -43,6 +47,11 @@ class LegReader:
         self._kept = bytearray()
         learns = face.repeats and record.generation.choices == 1 and into_openai is None
         self._vain_lessons = 0 if learns else _MAX_VAIN_LESSONS
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is held of the stream and not yet in the record."""
+        return len(self._kept) + len(self._unended) + self._parser.held
 
     def skim(self, data: bytes) -> tuple[bytes, bytes] | None:
         """What the client gets for token events that need no parsing, and what is left for `frames`.
@@ -134,6 +143,7 @@ class LegReader:
 
     def _read(self, data: bytes) -> tuple[Delta, bytes]:
         self.settle()
+        self.parsed += 1
         chunk = _chunk(data, self._into_openai)
         before = self._record.count
         delta = read(self._leg, chunk, self._record)

@@ -7,8 +7,9 @@ from server.attempts import Attempts, Fleet
 from server.engines import ENGINE_HEADER, Capabilities, capabilities_of
 from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
-from server.http.client import Push, UpstreamResponse
+from server.http.client import UpstreamResponse
 from server.http.errors import UpstreamError
+from server.http.upstream import Push
 from server.leg_reader import LegReader
 from server.observation import Observation
 from server.outlet import Sink

@@ -73,9 +73,9 @@ class Record:
     """One generation: the request, and what has been sent of its answer.
 
     `prompt_ids` and `ids` are exact from the last leg whose prompt the engine described; `count` is the
-    number of tokens sent in all. `marks` are those numbers after each chunk, of ids and of characters of text,
-    where there are stop strings; the first is where the leg began. `cut_short` says that a stop string across
-    a cut was found here.
+    number of tokens sent in all. `marks` are those numbers after each chunk, of ids and of characters of
+    text, where there are stop strings; the first is where the leg began. `cut_short` says that a stop string
+    across a cut was found here.
     """
 
     generation: Generation

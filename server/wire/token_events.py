@@ -173,10 +173,10 @@ def _cut(raw: bytes, kind: Kind) -> tuple[bytes, bytes | None, bytes] | None:
     return (raw[:start], raw[end:first], raw[last:]) if end < first else None
 
 
-def _with(chunk: Any, kind: Kind, ids: list[int] | None) -> Json | None:
+def _with(chunk: Json, kind: Kind, ids: list[int] | None) -> Json | None:
     """The chunk with the other text and ids in its only choice, None if they are not just there."""
-    [choice] = chunk["choices"]
-    if isinstance(choice.get("token_ids"), list) is not (ids is not None):
+    choice: Json = chunk["choices"][0]
+    if len(chunk["choices"]) > 1 or isinstance(choice.get("token_ids"), list) is not (ids is not None):
         return None
     if kind == "chat":
         changed = choice | {"delta": choice["delta"] | {"content": _OTHER_TEXT}}
@@ -187,7 +187,7 @@ def _with(chunk: Any, kind: Kind, ids: list[int] | None) -> Json | None:
     return chunk | {"choices": [changed]}
 
 
-def _parsed(event: bytes) -> object:
+def _parsed(event: bytes) -> Any:
     try:
         return json.loads(event.removeprefix(b"data:"))
     except ValueError:
