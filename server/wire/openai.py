@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from server.errors import BadRequest, EngineRefused, WireError
 from server.wire.jsonbody import Json, dump, optional_bool, optional_int, parse_object, string_list
+from server.wire.refusals import engine_refusal
 from server.wire.unsafe import refuse_unsafe
 
 Kind = Literal["chat", "completions"]
@@ -24,8 +25,6 @@ MAX_TOKENS = 1_000_000
 MAX_STOPS = 4
 # OpenAI's default for completions, sent explicitly: engines' own differ, and a resume must know it.
 DEFAULT_COMPLETION_TOKENS = 16
-# What llama-server says by an error's type alone.
-_CODES = {"exceed_context_size_error": "context_length_exceeded"}
 # Model names that TGI's clients send for "whatever is served here".
 SERVED_MODEL_ALIASES = frozenset({"tgi", "dummy"})
 
@@ -157,18 +156,6 @@ def read_refusal(status: int, raw: bytes) -> EngineRefused:
         # SGLang: the fields at the top.
         error = body
     return engine_refusal(status, error if isinstance(error, dict) else {})
-
-
-def engine_refusal(status: int, error: Mapping[str, Any]) -> EngineRefused:
-    message, kind, code, param = (error.get(key) for key in ("message", "type", "code", "param"))
-    code = _CODES.get(kind, code) if isinstance(kind, str) else code
-    return EngineRefused(
-        message if isinstance(message, str) else "The engine refused the request.",
-        status=status,
-        type=kind if isinstance(kind, str) else "invalid_request_error",
-        code=code if isinstance(code, str) else "invalid_request",
-        param=param if isinstance(param, str) else None,
-    )
 
 
 def strip_ids(chunk: Json) -> None:

@@ -105,10 +105,10 @@ async def test_an_engine_s_refusal_is_passed_on_and_not_retried(stage: Any, plan
     got = await gateway.post("/v1/completions", {"prompt": "x"})
     assert got.status == 400
     assert got.error == {
-        "message": "too long",
+        "message": "The engine refused the request for its `prompt`: check its value.",
         "type": "invalid_request_error",
         "param": "prompt",
-        "code": "long",
+        "code": "invalid_request",
     }
     assert sum(len(engine.asked) for engine in engines) == 1
 

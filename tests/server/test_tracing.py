@@ -32,7 +32,7 @@ async def flushed(*servings: Any) -> None:
         await asyncio.to_thread(serving.tracing.flush)
 
 
-async def test_a_stream_is_one_generation_with_its_numbers(stage: Any, receiver: Receiver) -> None:
+async def test_a_stream_is_one_generation_with_its_numbers(receiver: Receiver, stage: Any) -> None:
     """The request's span says by the GenAI names which model, how many tokens, how it ended, how soon."""
     engine = await stage.engine()
     gateway = await stage.gateway(engine.address, traces_url=receiver.url)
@@ -61,7 +61,7 @@ async def test_a_stream_is_one_generation_with_its_numbers(stage: Any, receiver:
     ],
 )
 async def test_a_whole_answer_is_a_generation_too(
-    stage: Any, receiver: Receiver, path: str, body: Any, operation: str
+    receiver: Receiver, stage: Any, path: str, body: Any, operation: str
 ) -> None:
     """Its tokens and finish reason are found without streaming."""
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
@@ -75,7 +75,7 @@ async def test_a_whole_answer_is_a_generation_too(
 
 
 async def test_attempts_and_resumes_are_spans_inside_the_request_s(
-    stage: Any, plan: Any, receiver: Receiver
+    receiver: Receiver, stage: Any, plan: Any
 ) -> None:
     """Which node was asked, how it failed, and how long the client waited for the next."""
     first, second = (
@@ -102,7 +102,7 @@ async def test_attempts_and_resumes_are_spans_inside_the_request_s(
     assert all(span.start_time_unix_nano <= span.end_time_unix_nano for span in inside)
 
 
-async def test_a_refusal_is_an_error_with_its_code(stage: Any, receiver: Receiver) -> None:
+async def test_a_refusal_is_an_error_with_its_code(receiver: Receiver, stage: Any) -> None:
     """Our code, and nothing of what was refused."""
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
     await gateway.post("/v1/chat/completions", b"canary")
@@ -115,7 +115,7 @@ async def test_a_refusal_is_an_error_with_its_code(stage: Any, receiver: Receive
     assert b"canary" not in receiver.raw
 
 
-async def test_a_client_s_trace_goes_through_to_the_engine(stage: Any, receiver: Receiver) -> None:
+async def test_a_client_s_trace_goes_through_to_the_engine(receiver: Receiver, stage: Any) -> None:
     """Client, gateway, node and engine are one trace; the node's tokens are not counted again."""
     engine = await stage.engine()
     node = await stage.node(engine.address, traces_url=receiver.url)
@@ -146,7 +146,7 @@ async def test_without_a_receiver_a_client_s_trace_is_passed_on_as_it_is(stage: 
     assert [head.get("traceparent") for head in engine.heads] == [PARENT, None]
 
 
-async def test_what_is_left_out_is_left_out_by_all(stage: Any, receiver: Receiver) -> None:
+async def test_what_is_left_out_is_left_out_by_all(receiver: Receiver, stage: Any) -> None:
     """With a share of none nothing is sent, even if a client or a gateway says that it samples."""
     engine = await stage.engine()
     node = await stage.node(engine.address, traces_url=receiver.url)
@@ -159,14 +159,14 @@ async def test_what_is_left_out_is_left_out_by_all(stage: Any, receiver: Receive
     assert engine.heads[0]["traceparent"].split("-")[1] == TRACE
 
 
-async def test_the_share_is_kept(stage: Any, receiver: Receiver) -> None:
+async def test_the_share_is_kept(receiver: Receiver, stage: Any) -> None:
     """About as many traces are recorded as were asked for."""
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url, traces_share=0.25)
     begun = [gateway.tracing.begin(None, 0.0)[0] for _ in range(2000)]
     assert 400 < sum(trace is not None for trace in begun) < 600
 
 
-async def test_a_receiver_that_hangs_slows_no_request(stage: Any, receiver: Receiver) -> None:
+async def test_a_receiver_that_hangs_slows_no_request(receiver: Receiver, stage: Any) -> None:
     """Requests go on while nothing is taken; whole traces beyond the queue are left out, and counted."""
     receiver.gate.clear()
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
@@ -181,7 +181,7 @@ async def test_a_receiver_that_hangs_slows_no_request(stage: Any, receiver: Rece
     assert 'trace_spans_total{result="skipped"}' in gateway.telemetry.exposition().decode()
 
 
-async def test_a_receiver_that_is_down_costs_spans_alone(stage: Any, receiver: Receiver) -> None:
+async def test_a_receiver_that_is_down_costs_spans_alone(receiver: Receiver, stage: Any) -> None:
     """Failures are counted and logged once, and again when it is back."""
     receiver.status = 400
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
@@ -197,7 +197,7 @@ async def test_a_receiver_that_is_down_costs_spans_alone(stage: Any, receiver: R
     assert receiver.named("chat")
 
 
-async def test_an_end_does_not_wait_for_a_receiver_that_hangs(stage: Any, receiver: Receiver) -> None:
+async def test_an_end_does_not_wait_for_a_receiver_that_hangs(receiver: Receiver, stage: Any) -> None:
     """The process ends in its time, whatever is still to be sent."""
     receiver.gate.clear()
     gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
@@ -208,7 +208,7 @@ async def test_an_end_does_not_wait_for_a_receiver_that_hangs(stage: Any, receiv
 
 
 async def test_the_key_for_langfuse_comes_from_a_file_and_is_in_no_log(
-    stage: Any, receiver: Receiver, tmp_path: Any, caplog: pytest.LogCaptureFixture
+    receiver: Receiver, stage: Any, tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Basic auth at /api/public/otel, as Langfuse documents it; the setting only says where the key is."""
     kept = tmp_path / "headers"
@@ -227,7 +227,7 @@ async def test_the_key_for_langfuse_comes_from_a_file_and_is_in_no_log(
 
 
 async def test_the_standard_environment_gives_the_headers_too(
-    stage: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OTEL_EXPORTER_OTLP_HEADERS is what every receiver's manual names."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20abc")
@@ -247,7 +247,7 @@ def test_headers_that_are_none_are_refused_unquoted(text: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_prompts_and_answers_are_traced_only_where_that_is_switched_on(
-    stage: Any, receiver: Receiver, stream: bool
+    receiver: Receiver, stage: Any, stream: bool
 ) -> None:
     """`trace_content` puts both into the span, in the conventions' message format."""
     engine = await stage.engine()

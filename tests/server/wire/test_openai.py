@@ -123,4 +123,5 @@ def test_an_error_event_is_about_the_request_or_the_node(
 def test_a_refusal_in_no_known_shape_is_not_relayed(raw: bytes) -> None:
     """What an engine says outside OpenAI's envelope stays inside."""
     refusal = read_refusal(400, raw)
-    assert (refusal.status, refusal.message) == (400, "The engine refused the request.")
+    assert (refusal.status, refusal.code) == (400, "invalid_request")
+    assert "text" not in refusal.message
