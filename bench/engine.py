@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._answered = 0
         self._stream: Stream | None = None
         self._timer: asyncio.Handle | None = None
-        self._paused = False
+        self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -123,10 +123,10 @@ class Connection(asyncio.Protocol):
         self._transport = self._stream = self.key = None
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self.paused = False
         if self._stream is not None and self._timer is None:
             self._timer = self._loop.call_soon(self._burst)
 
@@ -214,14 +214,14 @@ class Connection(asyncio.Protocol):
         """As many tokens as the reader takes, in turns with the other streams."""
         self._timer = None
         stream = self._stream
-        if stream is None or self._paused:
+        if stream is None or self.paused:
             return
         count = min(_BURST, stream.last - stream.position)
         if count == 0:
             self._finish(stream)
             return
         self._write(stream.take(count))
-        if not self._paused:
+        if not self.paused:
             self._timer = self._loop.call_soon(self._burst)
 
     def _finish(self, stream: Stream) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,27 +82,34 @@ FAULTS: dict[str, Callable[[FakeEngine], Awaitable[None]]] = {
 }
 
 
-async def under_fault(stage: Stage, spec: Spec, fault: str, offered: Offered) -> Noticed:
-    """A gateway of its own over two engines of its own. Raises ProcessFailed."""
-    engines = await stage.engines(2)
-    gateway = await stage.gateway(spec, [engine.address for engine in engines])
-    try:
-        for engine in engines:
-            await engine.set(pace_ms=PACE_MS)
-        load = _Load(gateway, offered)
+@dataclass(frozen=True)
+class Prepared:
+    """A gateway of its own over two engines of its own."""
+
+    gateway: Running
+    engines: Sequence[FakeEngine]
+
+    async def strike(self, fault: str, offered: Offered) -> Noticed:
+        """The engine that is busier when the moment comes is struck: no gateway is spared by its choice."""
+        load = _Load(self.gateway, offered)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_strike(engines[0], fault, offered.seconds * offered.event_at))
+            tasks.create_task(self._strike(fault, offered.seconds * offered.event_at))
             tasks.create_task(load.run())
         return load.noticed()
-    finally:
-        gateway.stop()
-        for engine in engines:
-            engine.stop()
+
+    async def _strike(self, fault: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        running = [len((await engine.state())["running"]) for engine in self.engines]
+        await FAULTS[fault](self.engines[running.index(max(running))])
 
 
-async def _strike(engine: FakeEngine, fault: str, after_s: float) -> None:
-    await asyncio.sleep(after_s)
-    await FAULTS[fault](engine)
+async def prepare(stage: Stage, spec: Spec) -> Prepared:
+    """Raises ProcessFailed."""
+    engines = await stage.engines(2)
+    gateway = await stage.gateway(spec, [engine.address for engine in engines])
+    for engine in engines:
+        await engine.set(pace_ms=PACE_MS)
+    return Prepared(gateway, engines)
 
 
 class _Load:

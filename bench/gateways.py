@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,6 +21,7 @@ from bench.processes import Address, Child, cpu_seconds, free_port, tree
 Kind = Literal["none", "ours", "limit", "peer"]
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".goldenfleet" / "bench-venv" / "bin"
+_LOOK_S, _IDLE_SHARE = 0.25, 0.1
 _MANY = 1_000_000_000
 _VENV_HINT = "run scripts/bench-server, which makes .venv"
 _PEERS_HINT = "run scripts/bench-server --install"
@@ -70,9 +73,15 @@ class Running:
     address: Address
     child: Child | None
 
-    def stop(self) -> None:
-        if self.child is not None:
-            self.child.stop()
+    async def idle(self, within_s: float) -> None:
+        """Until it has left what its clients left, so that it takes nothing from the next."""
+        ends = time.monotonic() + within_s
+        used = self.cpu_seconds
+        while time.monotonic() < ends:
+            await asyncio.sleep(_LOOK_S)
+            before, used = used, self.cpu_seconds
+            if used - before < _IDLE_SHARE * _LOOK_S:
+                break
 
     @property
     def cpu_seconds(self) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from bench.errors import OutOfTime, ProcessFailed
-from bench.faults import FAULTS, Noticed, Offered, under_fault
+from bench.faults import FAULTS, Noticed, Offered, Prepared, prepare
 from bench.gateway_loss import Crowd, gateway_killed
 from bench.gateways import HEADERS, ROOT, Running, Spec
 from bench.hangup import until_engine_stops
@@ -23,6 +23,7 @@ from bench.stage import FakeEngine, Stage
 SECTIONS = (*get_args(Mode), "faults", "hangup", "gateway-kill", "soak")
 _QUICK = Size(unary_s=1.0, streams=64, stream_tokens=64, rounds=1, full_s=1.0)
 _QUICK_OFFERED = Offered(seconds=6.0)
+_IDLE_S = 20.0
 _QUICK_CROWD = Crowd(clients=20, streams=2)
 
 
@@ -124,23 +125,23 @@ class Run:
                 found[gateway.spec.name].append(figures)
                 shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
                 self._say(f"{mode} {repeat + 1}/{self._plan.repeats} {gateway.spec.name}: {shown}")
+                await gateway.idle(_IDLE_S)
 
     async def _faults(self) -> None:
         """All gateways at once: each has engines of its own, and the load is light."""
-        if "faults" not in self._plan.sections:
-            return
-        for fault in FAULTS:
+        for fault in FAULTS if "faults" in self._plan.sections else ():
             with self._stage() as stage:
-                specs = [spec for spec in self._gateways() if spec.name not in self.results.skipped]
-                noticed = await asyncio.gather(*(self._fault(stage, spec, fault) for spec in specs))
-            found = {spec.name: one for spec, one in zip(specs, noticed, strict=True) if one is not None}
-            self.results.faults[fault] = found
-            for name, one in found.items():
+                ready = {spec.name: await self._prepared(stage, spec) for spec in self._gateways()}
+                offered = self._plan.offered
+                noticed = await asyncio.gather(*(one.strike(fault, offered) for one in ready.values() if one))
+            names = [name for name, one in ready.items() if one]
+            self.results.faults[fault] = dict(zip(names, noticed, strict=True))
+            for name, one in self.results.faults[fault].items():
                 self._say(f"{fault} {name}: {_lost(one)}")
 
-    async def _fault(self, stage: Stage, spec: Spec, fault: str) -> Noticed | None:
+    async def _prepared(self, stage: Stage, spec: Spec) -> Prepared | None:
         try:
-            return await under_fault(stage, spec, fault, self._plan.offered)
+            return await prepare(stage, spec)
         except ProcessFailed as exc:
             self._skip(spec, exc)
             return None
@@ -178,7 +179,9 @@ class Run:
         return Stage(self._directory, self._cores, self._plan.tree)
 
     def _gateways(self) -> list[Spec]:
-        return [spec for spec in self._plan.gateways if spec.kind != "none"]
+        """Those that pass requests on, and have not failed to start before."""
+        skipped = self.results.skipped
+        return [spec for spec in self._plan.gateways if spec.kind != "none" and spec.name not in skipped]
 
     def _ours(self) -> Spec | None:
         return next((spec for spec in self._plan.gateways if spec.kind == "ours"), None)
@@ -199,7 +202,3 @@ def _lost(noticed: Noticed) -> str:
         f"{noticed.streams_failed} failed and {noticed.streams_truncated} truncated, {noticed.wrong} wrong; "
         f"slowest unary {noticed.slowest_unary_s:.2f} s, longest gap {noticed.longest_gap_s:.2f} s"
     )
-
-
-def chosen(plan: Plan, names: Collection[str]) -> Plan:
-    return replace(plan, gateways=[spec for spec in plan.gateways if spec.name in names])

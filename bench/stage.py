@@ -28,7 +28,7 @@ _PASSED_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
 class FakeEngine:
-    """An engine process that can be told how to behave, killed, and started again at its address."""
+    """An engine process that can be told how to behave, and killed."""
 
     def __init__(self, address: Address, stage: Stage, name: str) -> None:
         self.address = address
@@ -50,15 +50,6 @@ class FakeEngine:
     async def state(self) -> Json:
         """Raises OSError."""
         return await control(self.address, "GET", {})
-
-    def stop(self) -> None:
-        self._child.kill()
-
-    async def fresh(self) -> None:
-        """As it was at first. Raises ProcessFailed."""
-        self._child.kill()
-        self._child = self._start()
-        await self.ready()
 
     def _start(self) -> Child:
         host, port = self.address
