@@ -15,8 +15,11 @@ TOO_LONG = "context_length_exceeded"
 NO_MODEL = "model_not_found"
 # llama-server's word for what all others call TOO_LONG.
 _CODES = {"exceed_context_size_error": TOO_LONG}
-_LENGTH = re.compile(r"context (?:length|size)", re.IGNORECASE)
-_TOKENS = re.compile(r"context (?:length|size)(?: is| of)? \(?(\d{1,8})", re.IGNORECASE)
+# As vLLM, SGLang, llama-server and TGI say it, and a node of ours.
+_LENGTH = re.compile(r"context (?:length|size)|must have less than \d+ tokens")
+_TOKENS = re.compile(
+    r"(?:context (?:length|size)(?: is| of)?|context of|must have less than) \(?(\d{1,8}) tokens"
+)
 # The fields of both routes that a client may have got wrong.
 _FIELDS = frozenset(
     {
