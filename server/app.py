@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -125,7 +124,8 @@ class App:
             seen.routed(route.name)
             principal = await self._entrance.gatekeeper.principal(request, route.scope)
             seen.tenant = principal.tenant
-            await self._admitted(route, replace(call, principal=principal))
+            call.principal = principal
+            await self._admitted(route, call)
             outcome, status = OK, 200
         except RequestRefused as exc:
             outcome, status = exc.code, 200
@@ -154,7 +154,8 @@ class App:
                     async with self._handover.within(call.deadline_s):
                         await ticket.slot(call.deadline_s)
                 call.observation.admitted(ticket.first_token)
-                await self._serve(route, replace(call, ticket=ticket), body)
+                call.ticket = ticket
+                await self._serve(route, call, body)
             except NodesFailed as exc:
                 if exc.status == 503:
                     ticket.refused()

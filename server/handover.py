@@ -1,8 +1,9 @@
 """Requests that end themselves: at their deadline, or when this node hands its work over."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from server.drain import Drain
 from server.errors import DeadlineExceeded, NodeDraining
@@ -16,24 +17,9 @@ class Handover:
         self._drain = drain
         self._running: set[asyncio.Timeout] = set()
 
-    @asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
+    def within(self, seconds: float) -> Scope:
         """Bounds what runs inside. Raises DeadlineExceeded, or NodeDraining at the handover."""
-        try:
-            async with asyncio.timeout(seconds) as scope:
-                self._running.add(scope)
-                try:
-                    yield
-                finally:
-                    self._running.discard(scope)
-        except TimeoutError as exc:
-            if not scope.expired():
-                raise
-            if self._drain.handover.is_set():
-                raise NodeDraining from exc
-            raise DeadlineExceeded(
-                "The request took longer than it may; ask for fewer tokens.", should_retry=False
-            ) from exc
+        return Scope(self._drain, self._running, seconds)
 
     async def watch(self) -> None:
         """For ever: end what runs as soon as the drain says so."""
@@ -43,3 +29,31 @@ class Handover:
             for scope in [scope for scope in self._running if not scope.expired()]:
                 scope.reschedule(now)
             await asyncio.sleep(_RECHECK_S)
+
+
+class Scope:
+    """What `async with handover.within(...)` enters."""
+
+    __slots__ = ("_drain", "_running", "_timeout")
+
+    def __init__(self, drain: Drain, running: set[asyncio.Timeout], seconds: float) -> None:
+        self._drain = drain
+        self._running = running
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._running.add(self._timeout)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.discard(self._timeout)
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as exc:
+            if self._drain.handover.is_set():
+                raise NodeDraining from exc
+            raise DeadlineExceeded(
+                "The request took longer than it may; ask for fewer tokens.", should_retry=False
+            ) from exc

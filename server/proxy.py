@@ -39,7 +39,7 @@ from server.wire.usage import answer_of, prompt_of, read_usage
 _PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """One request of a client, with what every part of its handling needs. `headers` go on every answer;
     `began` is on the fleet's clock.
@@ -72,7 +72,7 @@ class Call:
 
     async def answer(self, answer: Json | list[Json]) -> None:
         """Raises ClientGone."""
-        body = json.dumps(answer, separators=(",", ":")).encode()
+        body = dump(answer)
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache"), *self.headers]
         await self.exchange.respond(200, headers, body)
 

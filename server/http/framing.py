@@ -4,7 +4,9 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from server.http.headers import Headers, encode
 
@@ -80,8 +82,7 @@ def _refuse_coding(version: str, headers: Headers) -> Refusal | None:
     return None
 
 
-@dataclass(frozen=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """A response's head on the wire, and how its body is delimited."""
 
     wire: bytes
@@ -153,10 +154,17 @@ def request_head(
 
     Raises ValueError for a method, target or header that would split the request.
     """
-    if not (method.isascii() and method.isalpha() and _TARGET.fullmatch(target)):
-        raise ValueError("the request's method or target cannot be sent: it breaks the message's framing")
-    kept = [(name, value) for name, value in pairs if name.lower() not in _POOLS_OWN]
-    kept.append((b"host", host.encode("ascii")))
+    kept = [pair for pair in pairs if pair[0].lower() not in _POOLS_OWN]
     if body or method not in ("GET", "HEAD"):
         kept.append((b"content-length", b"%d" % len(body)))
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target.encode(), encode(kept))
+    return b"%b%b\r\n" % (_request_line(method, target, host), encode(kept))
+
+
+# A gateway asks few nodes for few targets, again and again.
+@lru_cache(maxsize=4096)
+def _request_line(method: str, target: str, host: str) -> bytes:
+    """The first line, and the Host header (RFC 9112 3.2 wants it first)."""
+    if not (method.isascii() and method.isalpha() and _TARGET.fullmatch(target)):
+        raise ValueError("the request's method or target cannot be sent: it breaks the message's framing")
+    line = b"%b %b HTTP/1.1\r\n" % (method.encode(), target.encode())
+    return line + encode([(b"host", host.encode("ascii"))])

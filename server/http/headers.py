@@ -1,7 +1,8 @@
 """Header fields as they are on the wire: pairs of bytes, names in lower case."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -12,25 +13,25 @@ _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00\r\n]")
 class Headers:
     """An immutable multimap in the order of arrival."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_first", "_pairs")
 
     def __init__(self, pairs: RawHeaders = ()) -> None:
-        self._pairs = tuple((name.lower(), value) for name, value in pairs)
+        self._pairs = [(name.lower(), value) for name, value in pairs]
+        self._first = dict(reversed(self._pairs))
 
     def get(self, name: str) -> str | None:
         """The first value of `name`, or None."""
-        wanted = name.lower().encode("latin-1")
-        for key, value in self._pairs:
-            if key == wanted:
-                return value.decode("latin-1")
-        return None
+        value = self._first.get(_key(name))
+        return None if value is None else value.decode("latin-1")
 
     def get_all(self, name: str) -> list[str]:
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
+        if wanted not in self._first:
+            return []
         return [value.decode("latin-1") for key, value in self._pairs if key == wanted]
 
     def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
+        return _key(name) in self._first
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._pairs)
@@ -43,7 +44,7 @@ class Headers:
         return f"Headers({', '.join(name.decode('latin-1') for name, _ in self._pairs)})"
 
 
-def encode(pairs: RawHeaders) -> bytes:
+def encode(pairs: Collection[tuple[bytes, bytes]]) -> bytes:
     """Header lines ready to send.
 
     Raises ValueError for a name that is no token and for a CR, LF or NUL in a value: either would let
@@ -51,9 +52,26 @@ def encode(pairs: RawHeaders) -> bytes:
     """
     lines = []
     for name, value in pairs:
-        if not _TOKEN.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value):
-            raise ValueError(
-                f"header {name!r} cannot be sent: its name or value breaks the message's framing"
-            )
+        if not _is_token(name):
+            raise _unsafe(name)
         lines.append(b"%b: %b\r\n" % (name, value))
-    return b"".join(lines)
+    block = b"".join(lines)
+    # All values in one look: each line has one CR and one LF, its own.
+    if b"\x00" in block or block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
+        raise _unsafe(next(name for name, value in pairs if _FORBIDDEN_IN_VALUE.search(value)))
+    return block
+
+
+def _unsafe(name: bytes) -> ValueError:
+    return ValueError(f"header {name!r} cannot be sent: its name or value breaks the message's framing")
+
+
+# The names are those that our own code knows: few, and always the same.
+@lru_cache(maxsize=256)
+def _is_token(name: bytes) -> bool:
+    return _TOKEN.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> bytes:
+    return name.lower().encode("latin-1")

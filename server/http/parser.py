@@ -1,7 +1,6 @@
 """Bytes of a client to requests, with a bound on everything that a parser would hold."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httptools
 
@@ -9,8 +8,7 @@ from server.http.framing import BODY_TOO_LARGE, HEADERS_TOO_LARGE, Refusal, bad_
 from server.http.headers import Headers
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """What came before the body."""
 
     method: str

@@ -95,7 +95,7 @@ async def test_a_request_is_framed_by_the_pool(upstream, pool):
         assert await response.read(10) == b"{}"
     host, port = server.address
     assert seen[0] == (
-        b"POST /p?q HTTP/1.1\r\nX-A: b\r\nhost: %b:%d\r\ncontent-length: 4\r\n\r\n" % (host.encode(), port)
+        b"POST /p?q HTTP/1.1\r\nhost: %b:%d\r\nX-A: b\r\ncontent-length: 4\r\n\r\n" % (host.encode(), port)
     )
 
 
