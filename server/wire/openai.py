@@ -57,6 +57,8 @@ def check_generation(kind: Kind, body: Json) -> Generation:
     if any(len(stop) > 1000 for stop in stops):
         raise BadRequest("A stop sequence may have at most 1000 characters.", param="stop")
     refuse_unsafe(body)
+    if not isinstance(body.get("model"), str | None):
+        raise BadRequest("`model` must be a string.", param="model")
     n = optional_int(body, "n", 1, MAX_CHOICES) or 1
     optional_int(body, "best_of", 1, MAX_CHOICES)
     if kind == "completions" and body.get("max_tokens") is None:
