@@ -167,7 +167,9 @@ class Record:
             return
         sent = sent_tokens(self.marks, len(self.text), behind)
         self.count -= len(self.ids) - sent.whole
-        self.ids_lost = not sent.exact or (self.generation.wants_ids and sent.whole < len(received))
+        self.ids_lost = not sent.exact
+        if self.generation.wants_ids and sent.whole < len(received):
+            self.opaque = "token_ids"
         self.ids = received[: sent.whole]
 
 
@@ -343,10 +345,6 @@ def _exact_leg(record: Record, left: int | None) -> Leg:
 
 def _text_leg(record: Record, left: int | None, capabilities: Capabilities) -> Leg:
     generation = record.generation
-    if generation.wants_ids and record.count:
-        raise ResumeUnsupported(
-            "The node was lost, and its token ids do not end where its text does. Send it again."
-        )
     if generation.kind == "chat" and not capabilities.continues_chat:
         raise ResumeUnsupported("The node was lost, and its engine cannot continue an answer. Send it again.")
     body = dict(generation.body)

@@ -26,12 +26,14 @@ def request(_: Kind, body: Json) -> Json:
 
 
 def models(listed: Json) -> Json:
-    return listed | {"data": [_with_context(model) for model in listed.get("data") or ()]}
+    data = listed.get("data")
+    return listed | {"data": [_with_context(model) for model in data]} if isinstance(data, list) else listed
 
 
-def _with_context(model: Json) -> Json:
-    length = (model.get("meta") or {}).get("n_ctx")
-    return model | {"max_model_len": length} if isinstance(length, int) else model
+def _with_context(model: object) -> object:
+    meta = model.get("meta") if isinstance(model, dict) else None
+    length = meta.get("n_ctx") if isinstance(meta, dict) else None
+    return model | {"max_model_len": length} if isinstance(model, dict) and isinstance(length, int) else model
 
 
 LLAMA_SERVER = Adapter(

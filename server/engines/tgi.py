@@ -36,12 +36,16 @@ def chunk(said: Json) -> Json:
         kind = str(said.get("error_type"))
         code = _ERROR_CODES.get(kind, 500)
         return {"error": {"message": said["error"], "type": kind, "param": None, "code": code}}
-    for choice in said.get("choices") or ():
+    choices = said.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
         reason = choice.get("finish_reason")
         if reason == "eos_token" and "text" in choice:
             # Of streams alone, where the last chunk is the end token.
             choice["text"] = ""
-        choice["finish_reason"] = _FINISH_REASONS.get(reason, reason)
+        if isinstance(reason, str):
+            choice["finish_reason"] = _FINISH_REASONS.get(reason, reason)
     return said
 
 

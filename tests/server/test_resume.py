@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from server.engines import ADAPTERS, UNKNOWN
 from server.errors import ResumeUnsupported
 from server.resume import Leg, Record, closing_chunks, finished_by_length, first_leg, next_leg, read, shape
 from server.wire.openai import Kind, check_generation
@@ -203,3 +204,75 @@ def test_a_finished_stream_needs_nothing_more() -> None:
     made = record("completions", COMPLETION, text("a", [3], prompt_token_ids=[1], finish_reason="stop"))
     assert made.complete
     assert closing_chunks(made) == []
+
+
+ENGINES = {kind: adapter.capabilities for kind, adapter in ADAPTERS.items()}
+
+
+def test_ids_that_are_ahead_of_their_text_are_taken_back() -> None:
+    """vLLM keeps text back under stop, not its ids: the next engine makes those tokens again."""
+    body = COMPLETION | {"stop": "xyz"}
+    ahead = [text("", [3], prompt_token_ids=[1]), text("", [4]), text("a", [5]), text("b", [6])]
+    made = record("completions", body, *ahead, text("c", [7]), text("d", [8]))
+    leg = next_leg(made, None, ENGINES["vllm"])
+    assert (leg.body["prompt"], leg.body["max_tokens"], leg.exact) == ([1, 3, 4, 5, 6], 6, True)
+
+
+def test_a_token_that_was_sent_in_part_is_continued_by_text() -> None:
+    """No token ends where the text does, so the ids are of no use."""
+    body = COMPLETION | {"stop": "xyz"}
+    made = record("completions", body, text("a", [3], prompt_token_ids=[1]))
+    leg = next_leg(made, None, ENGINES["vllm"])
+    assert (leg.body["prompt"], leg.body["max_tokens"], leg.exact) == ("helloa", 10, False)
+
+
+def test_the_last_of_the_text_is_not_taken_for_sent() -> None:
+    """All tokens were made and their text is still held back: the stream is not over."""
+    made = record(
+        "completions",
+        COMPLETION | {"stop": "xyz", "max_tokens": 2},
+        text("a", [3], prompt_token_ids=[1]),
+        text("bc", [4]),
+    )
+    made.settle(ENGINES["vllm"])
+    assert not finished_by_length(made)
+    assert next_leg(made, None, ENGINES["vllm"]).body["max_tokens"] == 1
+
+
+def test_ids_that_the_client_has_are_not_taken_back() -> None:
+    """A client that was sent ids ahead of their text cannot be given them twice."""
+    body = COMPLETION | {"stop": "xyz", "return_token_ids": True}
+    made = record("completions", body, text("a", [3], prompt_token_ids=[1]), text("b", [4]))
+    with pytest.raises(ResumeUnsupported):
+        next_leg(made, None, ENGINES["vllm"])
+
+
+@pytest.mark.parametrize(
+    ("engine", "same"),
+    [("vllm", False), ("tgi", False), ("llama-server", False), ("sglang", True), ("embedded", True)],
+)
+def test_a_seed_draws_anew_for_what_comes(engine: str, same: bool) -> None:
+    """Where an engine would draw the first tokens' chances again, the continuation has a seed of its own."""
+    seeds = set()
+    for tokens in (1, 2):
+        chunks = [text("a", [3 + at], prompt_token_ids=[1]) for at in range(tokens)]
+        leg = next_leg(record("completions", COMPLETION, *chunks), None, ENGINES[engine])
+        assert 0 <= leg.body["seed"] < 2**31
+        seeds.add(leg.body["seed"])
+    assert seeds == {7} if same else len(seeds | {7}) == 3
+
+
+def test_an_engine_without_ids_says_how_many_tokens_it_made() -> None:
+    """llama-server's chunk may hold several tokens of one character."""
+    made = record("chat", CHAT, delta("a") | {"timings": {"predicted_n": 3}}, delta("b") | {"timings": {}})
+    assert next_leg(made, None, ENGINES["llama-server"]).body["max_tokens"] == 6
+
+
+def test_what_may_be_held_back_by_an_unknown_engine_is_not_guessed() -> None:
+    """All tokens came, under a stop string, from an engine that nobody named: the stream ends in an error."""
+    body = COMPLETION | {"stop": "xyz", "max_tokens": 1}
+    made = record("completions", body, text("a", [3], prompt_token_ids=[1]))
+    made.settle(UNKNOWN)
+    assert not finished_by_length(made)
+    with pytest.raises(ResumeUnsupported, match="held back"):
+        next_leg(made)
