@@ -2,9 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import uvicorn
@@ -21,6 +21,8 @@ from server.telemetry import Telemetry
 
 _MAX_BODY = 4096
 _BACKLOG = 128
+# What admission learns and counts, by the names of its metrics.
+_LEARNED = ("concurrency_limit", "queued", "limits_shared")
 
 
 class DrainOrder(BaseModel):
@@ -34,7 +36,9 @@ class DrainOrder(BaseModel):
 
 @dataclass(frozen=True)
 class Admin:
-    """The admin port's routes over what they show and change. `clock` gives unix seconds."""
+    """The admin port's routes over what they show and change. `clock` gives unix seconds, `limits` are the
+    settings that bound requests.
+    """
 
     instance_id: str
     role: str
@@ -44,6 +48,8 @@ class Admin:
     clock: Callable[[], float]
     started_at: float
     engine: Callable[[], dict[str, object] | None] = lambda: None
+    nodes: Callable[[], list[dict[str, object]]] = list
+    limits: Mapping[str, object] = field(default_factory=dict)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -93,6 +99,8 @@ class Admin:
             "missing": list(self.readiness.missing),
             "started_at": self.started_at,
             "engine": self.engine(),
+            "nodes": self.nodes(),
+            "limits": {**self.limits, **{name: self.telemetry.metrics.reading(name) for name in _LEARNED}},
         }
 
 

@@ -182,6 +182,10 @@ class Metrics:
         """As `read`, for a metric with one label: its values by that label's."""
         self._at_scrape[name].values = values
 
+    def reading(self, name: str) -> float | None:
+        """What `goldenfleet_<name>`, one that is read and has no label, is now; None if it says nothing."""
+        return self._at_scrape[name].values().get("")
+
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,5 +1,7 @@
 """One server process, put together: ports, engine, notices, drain, and an end."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
@@ -7,7 +9,8 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
@@ -17,16 +20,33 @@ from server.app import build_app
 from server.drain import Drain, Phase
 from server.engine_watch import EngineFailed, EngineProbe, start_engine, stop_engine
 from server.engines import ADAPTERS
-from server.errors import SettingsError
+from server.errors import PartEnded, SettingsError
 from server.http.client import UpstreamPool
 from server.http.server import HttpServer
 from server.imds import Identity, ImdsClient, ImdsUnavailable, ImdsWatcher, Notice
 from server.readiness import Readiness
+from server.scaling_metric import ScalingMetric, Series
 from server.settings import Settings
 from server.telemetry import Telemetry, open_log
 
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
 Log = structlog.typing.FilteringBoundLogger
 
+# How long the last spans may take to be sent.
+_TRACES_GRACE_S = 2.0
+# Settings that /state shows: those that decide whether a request is served now.
+_LIMITS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrency",
+    "queue_size",
+    "queue_seconds",
+    "max_attempts",
+    "request_deadline_seconds",
+    "max_body_bytes",
+)
 _CONDITIONS = {"gateway": ("nodes",), "model": ("engine",)}
 
 
@@ -50,7 +70,8 @@ class ServerProcess:
         self._readiness = Readiness(_CONDITIONS[settings.role], self._ready_changed)
         call_later = asyncio.get_running_loop().call_later
         self._drain = Drain(clock=time.time, call_later=call_later, log=log, entered=self._entered)
-        self._app = build_app(settings, self._drain, self._telemetry, self._readiness)
+        self._tracing = self._open_tracing(identity.instance_id) if settings.traces_url else None
+        self._app = build_app(settings, self._drain, self._telemetry, self._readiness, tracing=self._tracing)
         self._http = HttpServer(
             self._app.handle, max_body_bytes=settings.max_body_bytes, failed=self._telemetry.failed
         )
@@ -63,6 +84,8 @@ class ServerProcess:
             clock=time.time,
             started_at=time.time(),
             engine=self._engine_state,
+            nodes=self._app.nodes.snapshot,
+            limits={name: getattr(settings, name) for name in _LIMITS},
         )
         self._engine: asyncio.subprocess.Process | None = None
         self._probe: EngineProbe | None = None
@@ -76,6 +99,8 @@ class ServerProcess:
         async with AsyncExitStack() as stack:
             # Left in reverse: requests end before the engine that serves them does.
             stack.push_async_callback(self._stop_engine)
+            if self._tracing is not None:
+                stack.push_async_callback(self._tracing.aclose, _TRACES_GRACE_S)
             await stack.enter_async_context(self._app)
             port = await self._listen()
             stack.push_async_callback(self._http.aclose, self._settings.shutdown_grace_seconds)
@@ -107,12 +132,15 @@ class ServerProcess:
                 task.result()
         except EngineFailed as exc:
             self._log.error("engine.failed", problem=str(exc))
+        except PartEnded as exc:
+            self._log.error("server.part_ended", problem=str(exc))
         finally:
             await _cancel([waiting])
         return 1
 
     def _works(self, pool: UpstreamPool) -> Iterator[Coroutine[None, None, None]]:
         settings = self._settings
+        yield self._app.outlive()
         if settings.role == "model":
             self._probe = EngineProbe(
                 settings.engine_base,
@@ -126,6 +154,8 @@ class ServerProcess:
                 clock=time.monotonic,
             )
             yield self._probe.run()
+        if settings.scaling_metric == "on":
+            yield self._scaling_metric().run()
         if self._engine is not None:
             yield _outlive(self._engine)
         if self._imds is not None:
@@ -137,6 +167,32 @@ class ServerProcess:
                 poll_s=settings.imds_poll_seconds,
                 lead_s=settings.lifecycle_drain_seconds,
             ).run()
+
+    def _open_tracing(self, instance_id: str) -> Tracing:
+        # Imported here: the SDK takes a fifth of a second to load.
+        from server.tracing import open_tracing
+
+        return open_tracing(
+            self._settings,
+            instance_id,
+            self._telemetry.metrics,
+            self._log,
+            rng=Random(),
+            clock=time.monotonic,
+        )
+
+    def _scaling_metric(self) -> ScalingMetric:
+        settings = self._settings
+        return ScalingMetric(
+            Series(settings.stack, settings.role, settings.scaling_group),
+            lambda: self._drain.running,
+            region=settings.region,
+            interval_s=settings.scaling_metric_seconds,
+            puts=self._telemetry.metrics.scaling_metric,
+            log=self._log,
+            rng=Random(),
+            wall_clock=time.time,
+        )
 
     def _act(self, notice: Notice) -> None:
         self._telemetry.metrics.notices.labels(kind=notice.kind).inc()

@@ -91,6 +91,7 @@ class NodeSet:
     def __init__(self, rng: Random, clock: Callable[[], float], *, affinity: bool = False) -> None:
         self._rng = rng
         self._clock = clock
+        self.ejected = 0
         self._nodes: dict[tuple[str, Address], Node] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._groups: tuple[list[Node], ...] = ()
@@ -106,6 +107,21 @@ class NodeSet:
 
     def __contains__(self, node: Node) -> bool:
         return self._nodes.get((node.id, node.address)) is node
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """What each node is and does, for people."""
+        now = self._clock()
+        return [
+            {
+                "id": node.id,
+                "address": f"{node.address[0]}:{node.address[1]}",
+                "state": node.state(now),
+                "in_flight": node.in_flight,
+                "failures": node.failures,
+                "ejections": node.ejections,
+            }
+            for node in self._nodes.values()
+        ]
 
     def counts(self) -> dict[NodeState, int]:
         now = self._clock()
@@ -203,6 +219,7 @@ class NodeSet:
         if node.failures >= EJECT_AFTER and self._may_eject(node):
             node.failures = 0
             node.ejections += 1
+            self.ejected += 1
             node.ejected_until = self._clock() + EJECT_S * node.ejections
             self._regroup_at = _NEVER
 

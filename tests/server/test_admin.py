@@ -5,7 +5,8 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 import aiohttp
 import pytest
@@ -14,6 +15,7 @@ from server.admin import Admin, bound, serve_admin
 from server.drain import Drain
 from server.readiness import Readiness
 from server.telemetry import Telemetry, open_log
+from server.upstreams import NodeSet
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Node:
     readiness: Readiness
     telemetry: Telemetry
     log: io.StringIO
+    admin: Admin
 
     async def get(self, path: str) -> tuple[int, str]:
         async with self.session.get(self.base + path) as response:
@@ -46,7 +49,7 @@ async def node() -> AsyncIterator[Node]:
     admin = Admin("i-1", "model", drain, readiness, telemetry, time.time, 12.5)
     with bound("127.0.0.1", 0) as listener:
         async with serve_admin(admin.app(), listener) as port, aiohttp.ClientSession() as session:
-            yield Node(f"http://127.0.0.1:{port}", session, drain, readiness, telemetry, file)
+            yield Node(f"http://127.0.0.1:{port}", session, drain, readiness, telemetry, file, admin)
     drain.cancel()
 
 
@@ -67,7 +70,30 @@ async def test_state_is_the_whole_picture(node):
         "missing": ["engine"],
         "started_at": 12.5,
         "engine": None,
+        "nodes": [],
+        "limits": {"concurrency_limit": 0.0, "queued": 0.0, "limits_shared": 0.0},
     }
+
+
+async def test_state_shows_nodes_and_limits(node):
+    """Which nodes there are, what they do, and what bounds requests now: limits set and limits learned."""
+    nodes = NodeSet(Random(1), lambda: 5.0)
+    nodes.replace({"i-2": ("127.0.0.2", 8080)})
+    node.telemetry.metrics.read("concurrency_limit", lambda: 12.0)
+    admin = replace(node.admin, nodes=nodes.snapshot, limits={"requests_per_minute": 60})
+    shown = admin.snapshot()
+    assert shown["nodes"] == [
+        {
+            "id": "i-2",
+            "address": "127.0.0.2:8080",
+            "state": "ready",
+            "in_flight": 0,
+            "failures": 0,
+            "ejections": 0,
+        }
+    ]
+    assert shown["limits"]["requests_per_minute"] == 60
+    assert shown["limits"]["concurrency_limit"] == 12.0
 
 
 async def test_an_order_to_drain_starts_it(node):
