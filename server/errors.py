@@ -34,6 +34,7 @@ Engines' and libraries' exceptions are translated into these where they enter.
 # The names say what happened; an Error suffix on each would say nothing more.
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -135,7 +136,7 @@ class RateLimited(RequestRefused):
     tgi_type = "overloaded"
 
     def __init__(self, message: str, *, retry_after_s: float, headers: HeaderList) -> None:
-        super().__init__(message, retry_after_ms=min(60_000, max(1, int(retry_after_s * 1000) + 1)))
+        super().__init__(message, retry_after_ms=min(60_000, max(1, math.ceil(retry_after_s * 1000))))
         self.headers = headers
 
 

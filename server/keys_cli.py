@@ -53,7 +53,7 @@ def new(
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=expires_days or 0)
     try:
         record = KeyRecord(
-            id=key_id or f"{tenant}-{secrets.token_hex(4)}",
+            id=key_id if key_id is not None else f"{tenant}-{secrets.token_hex(4)}",
             sha256=hashlib.sha256(key.encode()).hexdigest(),
             tenant=tenant,
             scopes=[Scope(scope) for scope in scopes] or list(Scope),

@@ -10,6 +10,7 @@ from server.auth.secrets import REFERENCE
 from server.errors import SettingsError
 
 ENV_PREFIX = "GOLDENFLEET_"
+_REFERENCES = frozenset({"keys", "limits_url"})
 _IMDS = "http://169.254.169.254"
 
 # Settings whose value is not repeated in an error: people put keys where they do not belong.
@@ -325,4 +326,6 @@ def _first_line(exc: ValidationError) -> str:
         return f"setting {name}: there is no such setting; check its spelling"
     if name in _QUIET:
         return f"setting {name}: {error['msg']}"
-    return f"setting {name}: {error['msg']}; it is {error['input']!r}"
+    # Where a reference is asked for, somebody may have put the secret itself.
+    shown = "" if name in _REFERENCES else f"; it is {error['input']!r}"
+    return f"setting {name}: {error['msg']}{shown}"

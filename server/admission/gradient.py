@@ -1,8 +1,8 @@
 """How many requests may wait for their first token: Netflix's gradient2, with that wait as its signal.
 
-https://github.com/Netflix/concurrency-limits, Gradient2Limit. What differs, and why: samples are taken
-together for half a second, for one wait says more of its prompt's length than of the fleet; and a refusal by
-the nodes lowers the limit as a loss does in AIMD.
+https://github.com/Netflix/concurrency-limits, Gradient2Limit. What differs, and why: the sample is the
+median of half a second, for one wait says more of its prompt's length, or of the loss of its node, than of
+the fleet; and a refusal by the nodes lowers the limit as a loss does in AIMD.
 """
 
 import math
@@ -12,6 +12,7 @@ _TOLERANCE = 1.5
 _SMOOTHING = 0.2
 _LONG_WINDOW = 600
 _LEAST_SAMPLES = 10
+_MOST_SAMPLES = 1000
 _WINDOW_S = 0.5
 _BACKOFF = 0.9
 
@@ -32,8 +33,7 @@ class Gradient:
         self._long_s = 0.0
         self._windows = 0
         self._began = 0.0
-        self._sum_s = 0.0
-        self._count = 0
+        self._samples: list[float] = []
         self._peak = 0
         self._refused = False
         self.limit = bounds.initial
@@ -45,11 +45,12 @@ class Gradient:
 
     def sample(self, seconds: float, waiting: int, now: float) -> None:
         """A first token came after `seconds`, with `waiting` requests waiting for theirs."""
-        self._sum_s += seconds
-        self._count += 1
+        samples = self._samples
+        if len(samples) < _MOST_SAMPLES:
+            samples.append(seconds)
         if waiting > self._peak:
             self._peak = waiting
-        if now >= self._began + _WINDOW_S and self._count >= _LEAST_SAMPLES:
+        if now >= self._began + _WINDOW_S and len(samples) >= _LEAST_SAMPLES:
             self._close(now)
 
     def refused(self, now: float) -> None:
@@ -66,7 +67,7 @@ class Gradient:
             self._set(self._estimate + 1.0 / self._estimate)
 
     def _close(self, now: float) -> None:
-        short_s = self._sum_s / self._count
+        short_s = sorted(self._samples)[len(self._samples) // 2]
         # As Netflix's: an average first, then exponential, so that the start is not believed for long.
         self._windows += 1
         factor = 2.0 / (1 + min(self._windows, _LONG_WINDOW))
@@ -86,5 +87,6 @@ class Gradient:
 
     def _restart(self, now: float) -> None:
         self._began = now
-        self._sum_s, self._count, self._peak = 0.0, 0, 0
+        self._samples = []
+        self._peak = 0
         self._refused = False

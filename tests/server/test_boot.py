@@ -1,6 +1,7 @@
 """Whole processes, started as an instance starts them: from SSM to SIGTERM."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from moto.server import ThreadedMotoServer
 from server import __main__, boot
 
 PATIENCE_S = 40.0
+EXAMPLE = json.dumps({"keys": [{"id": "a", "tenant": "t", "sha256": hashlib.sha256(b"sk-1234").hexdigest()}]})
 BIN = Path(sys.executable).parent
 _addresses = itertools.count(4)
 
@@ -296,3 +298,71 @@ async def test_a_spot_notice_in_imds_drains_the_node(start):
     state = (await booted.get("/state", 9090))[1]
     assert (state["instance_id"], state["phase"], state["source"]) == ("i-0123", "accepting", "imds")
     await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (None, "No such file"),
+        ("", "it is not JSON"),
+        ('{"keys": []}', "it holds no key"),
+        (EXAMPLE, "an example that everybody knows"),
+    ],
+)
+async def test_a_gateway_without_real_keys_starts_nothing(start, tmp_path, document, said):
+    """No file, an empty one, no key in it, or one from a tutorial: exit code 2, and what to do."""
+    path = tmp_path / "keys.json"
+    if document is not None:
+        path.write_text(document)
+        path.chmod(0o600)
+    env = {"GOLDENFLEET_NODES": "static:127.0.0.1:1", "GOLDENFLEET_IMDS_ENDPOINT": "off"}
+    booted = await start(
+        sys.executable, "-m", "server", "--role", "gateway", GOLDENFLEET_KEYS=f"file:{path}", **env
+    )
+    code, errors = await booted.ended()
+    assert code == 2
+    assert errors.startswith("goldenfleet-boot: setting keys: ")
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+async def test_keys_change_while_a_gateway_serves(start, tmp_path):
+    """A new file is in force within seconds and without a restart; a bad one changes nothing."""
+    path, keys = tmp_path / "keys.json", ["gf_the-first-key-of-this-test", "gf_the-second-key-of-this-test"]
+
+    def write(text):
+        # As an editor does: whole, or not at all.
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o600)
+        new.rename(path)
+
+    def document(key):
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return json.dumps({"keys": [{"id": "a", "tenant": "t", "sha256": digest}]})
+
+    async def statuses():
+        url = f"http://{booted.address}:8080/v1/completions"
+        async with aiohttp.ClientSession() as session:
+            found = []
+            for key in keys:
+                headers = {"authorization": f"Bearer {key}"}
+                async with session.post(url, data=b"{", headers=headers) as response:
+                    found.append(response.status)
+            return found
+
+    write(document(keys[0]))
+    env = {"GOLDENFLEET_NODES": "static:127.0.0.1:1", "GOLDENFLEET_IMDS_ENDPOINT": "off"}
+    booted = await start(
+        sys.executable, "-m", "server", "--role", "gateway", GOLDENFLEET_KEYS=f"file:{path}", **env
+    )
+    await booted.line("server.started")
+    assert await statuses() == [400, 401]
+    write(document(keys[1]))
+    await booted.line("keys.loaded")
+    assert await statuses() == [401, 400]
+    write("{")
+    assert (await booted.line("keys.unusable"))["kept"] == 1
+    assert await statuses() == [401, 400]
+    booted.process.send_signal(signal.SIGTERM)
+    assert (await booted.ended())[0] == 0

@@ -50,6 +50,19 @@ def test_the_aws_environment_gives_defaults():
         ({"nodes": "http:model"}, {}, "setting nodes: "),
         ({"retry_budget": -0.1}, {}, "setting retry_budget: "),
         ({"role": "gateway"}, {}, "setting role: "),
+        ({"auth": "maybe"}, {}, "setting auth: "),
+        ({"keys": "gf_a-key-itself"}, {}, "setting keys: "),
+        ({"keys": "file:"}, {}, "setting keys: "),
+        ({"keys": "https://host/keys"}, {}, "setting keys: "),
+        ({"auth": "off", "keys": "file:/keys"}, {}, "setting auth: it is off, and keys or tokens"),
+        ({"jwt_jwks_url": "http://issuer.example/jwks"}, {}, "setting jwt_jwks_url: "),
+        ({"jwt_jwks_url": "https://user:password@issuer/jwks"}, {}, "setting jwt_jwks_url: "),
+        ({"jwt_jwks_url": "https://issuer/jwks"}, {}, "setting jwt_jwks_url: it, jwt_issuer"),
+        ({"jwt_leeway_seconds": 61}, {}, "setting jwt_leeway_seconds: "),
+        ({"limits_url": "redis://:password@host"}, {}, "setting limits_url: "),
+        ({"proxies": "10.0.0.0/16,everyone"}, {}, "setting proxies: "),
+        ({"first_tokens_floor": 300}, {}, "setting first_tokens_initial: "),
+        ({"queue_size": -1}, {}, "setting queue_size: "),
         ({"stack": "prod"}, {}, "setting stack: "),
     ],
 )
@@ -76,6 +89,23 @@ def test_a_gateway_needs_nodes():
         load(role="gateway")
     config = {"nodes": "static:127.0.0.1:8080", "auth": "off"}
     assert load(config, role="gateway").nodes == "static:127.0.0.1:8080"
+
+
+def test_a_gateway_asks_who_it_is_or_is_told_not_to():
+    """With neither keys nor an issuer it does not start; only `auth: off`, said so, lets everybody in."""
+    config = {"nodes": "static:127.0.0.1:8080"}
+    with pytest.raises(SettingsError, match="setting keys: a gateway needs it"):
+        load(config, role="gateway")
+    issuer = {"jwt_jwks_url": "https://i/jwks", "jwt_issuer": "i", "jwt_audience": "a"}
+    for more in ({"auth": "off"}, {"keys": "ssm:/goldenfleet/prod/keys"}, issuer):
+        assert load(config | more, role="gateway", stack="prod").nodes == config["nodes"]
+
+
+def test_no_message_quotes_a_secret():
+    """A password that was put where its reference belongs is not printed."""
+    with pytest.raises(SettingsError) as caught:
+        load({"limits_url": "redis://:canary@host"})
+    assert "canary" not in str(caught.value)
 
 
 def test_every_setting_is_described():
