@@ -24,6 +24,7 @@ from server.faces import Face, TgiFace, openai_face, speaks_tgi_chat, tgi_chat_a
 from server.handover import Handover
 from server.http.exchange import Exchange
 from server.http.headers import Headers
+from server.http.upstream import Push
 from server.observation import Observation
 from server.outlet import Discard, Outlet
 from server.relay import Relay
@@ -32,8 +33,9 @@ from server.upstreams import Node
 from server.wire import tgi
 from server.wire.jsonbody import Json, dump
 from server.wire.openai import Generation, read_generation, upstream_unary
-from server.wire.sse import DONE, Event, SseParser
+from server.wire.sse import DONE, Event
 from server.wire.usage import answer_of, prompt_of, read_usage
+from server.wire.whole_events import WholeEvents
 
 # Response headers of a node or an engine that a client gets; all others are ours or nobody's business.
 _PASSED_HEADERS = (b"content-type", b"openai-processing-ms")
@@ -223,25 +225,26 @@ class EngineProxy(Proxy):
             await self._pass_stream(call, generation, raw, outlet)
 
     async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:
-        parser, began, ended = SseParser(), False, False
+        events = WholeEvents()
         attempts = self._attempts(call, generation)
         engine = await attempts.next_node()
         headers = [*call.upstream_headers(stream=True), *call.observation.trace_headers]
         try:
             async with attempts.ask(engine, "POST", generation.target, headers, raw, "tokens") as response:
+                if self._fleet.dialect is None or self._fleet.dialect.chunk is None:
+                    response.push_to(_passer(events, outlet, call.observation))
                 async for data in response.chunks():
-                    events = parser.feed(data)
-                    call.observation.tokens(len(events))
-                    if not began and events:
-                        began = True
+                    before = events.count
+                    frames = [self._event(event) for event in events.read(data)]
+                    call.observation.tokens(len(frames))
+                    if not before and frames:
                         attempts.progressed(engine)
-                    ended = ended or any(_is_last(event) for event in events)
-                    await outlet.send(b"".join(map(self._event, events)))
-            if not ended:
+                    await outlet.send(b"".join(frames))
+            if not events.ended:
                 raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
         except AttemptFailed as exc:
             call.observation.attempt_failed(exc.failure.value)
-            if not ended:
+            if not events.ended:
                 raise given_up(exc) from exc
 
     def _event(self, event: Event) -> bytes:
@@ -270,12 +273,23 @@ def _observe(call: Call, generation: Generation, answer: bytes) -> None:
         seen.content(prompt_of(generation), answer_of(answer))
 
 
+def _passer(events: WholeEvents, outlet: Outlet, seen: Observation) -> Push:
+    """Passes events on as they arrive, from the connection, once the stream has begun."""
+
+    def skim(data: bytes) -> bytes:
+        before = events.count
+        skimmed = events.skim(data) if before and outlet.keeps_up else None
+        if skimmed is None:
+            return data
+        outlet.push(skimmed)
+        seen.tokens(events.count - before)
+        return b""
+
+    return skim
+
+
 def passed_headers(headers: Headers) -> HeaderList:
     return [(name, value) for name, value in headers if name in _PASSED_HEADERS]
-
-
-def _is_last(event: Event) -> bool:
-    return event.data is not None and (event.data == DONE or event.data.startswith(b'{"error"'))
 
 
 def _object(raw: bytes) -> Json:
