@@ -16,6 +16,8 @@ Item = TypeVar("Item")
 TICK_S = 0.05
 # An attempt that is under suspicion is looked at this often.
 RELOOK_S = 0.25
+# A tick that is so late means that we did not run: what came in the meantime is still to be read.
+LATE_S = 0.5
 _NEVER = -math.inf
 
 
@@ -139,11 +141,14 @@ class Watchman:
         self._clock = clock
         self._wheel: Wheel[Watch] = Wheel()
         self._timer: asyncio.TimerHandle | None = None
+        self._ticked_at = 0.0
+        self._awake_since = _NEVER
 
     def begin(self, watch: Watch) -> None:
         watch.node.watches.add(watch)
         self._wheel.put(watch, watch.began + watch.bounds.suspect_s)
         if self._timer is None:
+            self._ticked_at = watch.began
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def end(self, watch: Watch) -> None:
@@ -167,6 +172,9 @@ class Watchman:
     def look(self) -> None:
         """At all attempts that are due."""
         now = self._clock()
+        if now - self._ticked_at > LATE_S:
+            self._awake_since = now
+        self._ticked_at = now
         doubted: set[Node] = set()
         again = [(watch, at) for watch in self._wheel.due(now) if (at := self._look_at(watch, now, doubted))]
         for node in doubted:
@@ -182,7 +190,7 @@ class Watchman:
         """When to look again."""
         if watch.over:
             return None
-        heard_at = watch.heard_at(now)
+        heard_at = max(watch.heard_at(now), self._awake_since)
         waited_s, suspect_s = now - heard_at, watch.bounds.suspect_s
         if waited_s < suspect_s:
             return heard_at + suspect_s

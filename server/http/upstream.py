@@ -157,8 +157,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def held_back(self) -> bool:
-        """Whether it is we who do not read: a slow reader's silence is not the upstream's."""
-        return not self._reading
+        """Whether it is we who have something to read, or do not: that silence is not the upstream's."""
+        return self.complete or bool(self._buffered) or not self._reading
 
     @property
     def usable(self) -> bool:

@@ -127,3 +127,22 @@ async def test_a_node_whose_engine_stops_says_so_at_once(fleet: Any) -> None:
     assert {status for status, _, _ in results} == {200}
     assert all(body.endswith(b"data: [DONE]\n\n") for _, body, _ in results[:6])
     assert nodes[0].events("node.silent")
+
+
+async def test_a_gateway_that_was_stopped_itself_blames_no_engine(fleet: Any) -> None:
+    """What came while it did not run is read before anything is concluded from the silence."""
+    engines = [await fleet.engine(), await fleet.engine()]
+    gateway = await fleet.gateway(*engines, suspect_seconds=0.3, silence_seconds=0.6, first_byte_seconds=0.6)
+    streams = [asyncio.create_task(post(fleet, gateway, STREAM)) for _ in range(4)]
+    async with asyncio.timeout(PATIENCE_S):
+        while await answers_under_way(fleet, gateway) < 4:
+            continue
+    gateway.send(signal.SIGSTOP)
+    for engine in engines:
+        await fleet.control(engine, "slow")
+    # Longer than any of the gateway's limits.
+    await post(fleet, engines[0], UNARY)
+    gateway.send(signal.SIGCONT)
+    for _, body, _ in await asyncio.gather(*streams):
+        assert body.endswith(b"data: [DONE]\n\n")
+    assert not [event for name in ("retried", "resumed") for event in gateway.events(f"request.{name}")]
