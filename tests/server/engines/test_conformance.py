@@ -241,3 +241,29 @@ def test_a_shape_names_its_source(kind: str) -> None:
     assert shape["source"]
     assert shape["version"]
     assert json.dumps(shape["chat"]["token"]).count("$text") == 1
+
+
+async def test_a_model_that_failed_is_not_the_client_s_fault(stage: Any) -> None:
+    """TGI's 424 is a failure of the engine: no client reads of it as of its own mistake."""
+    engine, serving = await node(stage, "tgi")
+    failed = {"error": "Request failed during generation: CUDA out of memory", "error_type": "generation"}
+    engine.shape["refusal"] = {"status": 424, "body": failed}
+    gateway = await stage.gateway(serving.address)
+    got = await gateway.post(PATHS["completions"], asked("completions", REFUSED, stream=False))
+    assert (got.status, got.error["code"]) == (502, "nodes_failed")
+    assert b"CUDA" not in got.body
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 1.0, "seed": 11}, {"stop": "zzzz"}])
+async def test_the_embedded_engine_goes_on_bit_by_bit(stage: Any, trained: Any, more: dict[str, Any]) -> None:
+    """The real one behind a node: cut at any event, sampled or not, it says what it would have said."""
+    cutter = await stage.cutter(await stage.embedded(trained), -1)
+    serving = await stage.node(cutter.address, engine="embedded")
+    body = asked("completions", "A notice is", model="goldenfleet-embedded", max_tokens=8, **more)
+    wanted = await (await stage.gateway(serving.address)).post(PATHS["completions"], body)
+    for events in range(9):
+        cutter.events = events
+        gateway = await stage.gateway(serving.address)
+        got = await gateway.post(PATHS["completions"], body)
+        assert (got.text, got.data[-2]["usage"]) == (wanted.text, wanted.data[-2]["usage"]), events
+        assert {event["mode"] for event in gateway.events("request.resumed")} <= {"tokens"}
