@@ -12,7 +12,6 @@ from server.admission.admission import Admission, NoAdmission
 from server.admission.control import AdmissionControl
 from server.admission.gradient import Bounds, Gradient
 from server.admission.limits import LocalMeter
-from server.admission.shared import SharedMeter
 from server.admission.slots import Slots
 from server.auth.failures import Failures
 from server.auth.gatekeeper import Gate, Gatekeeper, OpenGate
@@ -177,6 +176,9 @@ def _share(
     clock: Callable[[], float],
     entrance: Entrance,
 ) -> None:
+    # Imported here: redis takes a fifth of a second to load, and few need it.
+    from server.admission.shared import SharedMeter
+
     reference = settings.limits_url or ""
     direct = reference.startswith("redis")
 

@@ -5,7 +5,7 @@ Costs count here: `tokens` runs once per read of every stream, all else once or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -24,8 +24,6 @@ OK = "ok"
 CLIENT_GONE = "client_gone"
 BUG = "internal_error"
 NO_ROUTE = "none"
-
-Ended = Callable[["Observation"], None]
 
 
 class Log(Protocol):
@@ -233,8 +231,8 @@ class Observation:
 
 
 class Observer:
-    """What the observations of a process feed: metrics, the access log, traces, and `listeners`, which are
-    told of each request when it has ended. `clock` is monotonic seconds.
+    """What the observations of a process feed: metrics, the access log and traces. `clock` is monotonic
+    seconds.
     """
 
     def __init__(
@@ -245,7 +243,6 @@ class Observer:
         clock: Callable[[], float],
         *,
         tracing: Tracing | None = None,
-        listeners: Sequence[Ended] = (),
     ) -> None:
         self.clock = clock
         self.log: Log = log
@@ -254,7 +251,6 @@ class Observer:
         self.resumed = Children(metrics.resumed)
         self._metrics = metrics
         self._access_log = access_log
-        self._listeners = tuple(listeners)
         self._requests = Children(metrics.requests)
         self._served = Children(metrics.served)
         self._latency = Children(metrics.latency)
@@ -278,8 +274,6 @@ class Observer:
         if seen.tenant is not None:
             self._count_served(seen, self._metrics.tenants.learn(seen.tenant))
         self._access_log.ended(seen)
-        for listener in self._listeners:
-            listener(seen)
 
     def _count_served(self, seen: Observation, tenant: str) -> None:
         # Only what was answered proves that there is such a model.

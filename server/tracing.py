@@ -43,7 +43,8 @@ from server.tracing_export import CountedExporter, open_exporter
 if TYPE_CHECKING:
     from server.observation import Observation
 
-# Spans that wait to be sent. The SDK's queue is larger by what requests under way may still add.
+# Spans that wait to be sent, an eighth of them where they hold prompts. The SDK's queue is larger by what
+# requests under way may still add.
 MAX_QUEUE = 4096
 _BATCH = 256
 # The longest prompt or answer that a span carries, in characters, where that is switched on.
@@ -84,6 +85,7 @@ class Tracing:
         self.spans = self._provider.get_tracer("goldenfleet")
         self._exporter = exporter
         self._ended = 0
+        self._most = MAX_QUEUE // 8 if keeps_content else MAX_QUEUE
         self._below = int(share * _ALL_TRACES)
         self._follows = follows
         self.keeps_content = keeps_content
@@ -100,7 +102,7 @@ class Tracing:
         parent = traceparent.read(header)
         trace_id = parent[0] if parent else self._rng.getrandbits(128) or 1
         if self._sampled(parent, trace_id):
-            if self._ended - self._exporter.done < MAX_QUEUE:
+            if self._ended - self._exporter.done < self._most:
                 return Trace(self, parent, began), []
             # Whole traces are left out: the queue itself would drop single spans of many.
             self._exporter.skipped.inc()

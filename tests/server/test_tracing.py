@@ -42,6 +42,7 @@ async def test_a_stream_is_one_generation_with_its_numbers(receiver: Receiver, s
     found = attributes(span)
     assert span.name == "chat scripted"
     assert span.kind == Span.SPAN_KIND_SERVER
+    assert [event.name for event in span.events] == ["admitted"]
     assert found["gen_ai.operation.name"] == "chat"
     assert found["gen_ai.provider.name"] == "goldenfleet"
     assert (found["gen_ai.request.model"], found["gen_ai.request.stream"]) == ("scripted", True)
