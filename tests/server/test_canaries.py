@@ -1,9 +1,11 @@
 """A prompt and a key with canaries go every way a request can go, and turn up nowhere that people look."""
 
 import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from server.routes import ROUTES, Route
 from tests.server.otlp import Receiver, receiving
 
 PROMPT = "canary-prompt"
-KEY = "sk-canary-key"
+KEY = "sk-canary-key-of-a-length-that-is-taken"
 UPSTREAM = "canary-upstream"
 CANARY = b"canary"
 HEADERS = {
@@ -160,6 +162,28 @@ async def test_a_crash_of_ours_tells_nothing(
     assert gateway.events("request.failed")
     [line] = gateway.events("request.ended")
     assert (line["outcome"], line["status"]) == ("internal_error", 500)
+    await looked_at(gateway)
+
+
+async def test_keys_good_and_bad_tell_nothing(
+    receiver: Receiver, stage: Any, looked_at: Any, tmp_path: Path
+) -> None:
+    """Whether a key is known, unknown or over its limit, only its id and tenant are ever written."""
+    record = {"id": "acme-1", "tenant": "acme", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+    kept = tmp_path / "keys.json"
+    kept.write_text(json.dumps({"keys": [record | {"limits": {"requests_per_minute": 1}}]}))
+    kept.chmod(0o600)
+    engine = await stage.engine()
+    gateway = await observed(stage, receiver, engine.address, auth="on", keys=f"file:{kept}")
+    statuses = []
+    for key in (KEY, KEY, f"{KEY}-unknown"):
+        got = await gateway.post(
+            "/v1/chat/completions", chat(True), HEADERS | {"authorization": f"Bearer {key}"}
+        )
+        statuses.append(got.status)
+        assert got.status == 200 or CANARY not in got.body
+    assert statuses == [200, 429, 401]
+    assert [line["tenant"] for line in gateway.events("request.ended")] == ["acme", "acme", None]
     await looked_at(gateway)
 
 
