@@ -281,6 +281,7 @@ def build_app(
         sleep=asyncio.sleep,
         dialect=ADAPTERS.get((settings.upstream_engine if gateway else settings.engine) or ""),
     )
+    telemetry.metrics.read("ejections", lambda: nodes.ejected)
     telemetry.metrics.read_by_label(
         "nodes", lambda: {str(state): count for state, count in nodes.counts().items()}
     )
