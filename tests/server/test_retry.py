@@ -6,7 +6,7 @@ import pytest
 
 from server.retry import WINDOW_S, Action, Budget, Failure, Situation, backoff_s, decide, needs_budget
 
-GONE = [Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING]
+GONE = [Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING, Failure.SILENT]
 SICK = [Failure.ERROR, Failure.OVERLOADED, Failure.TIMEOUT, Failure.MALFORMED]
 
 
@@ -43,6 +43,14 @@ def test_only_work_that_a_lost_node_leaves_needs_no_budget(
     for failure in failures:
         assert needs_budget(situation(failure, attempts)) is needed
         assert (decide(situation(failure, attempts), budget_allows=False) is Action.GIVE_UP) is needed
+
+
+def test_what_a_busy_node_sends_away_needs_no_budget_while_another_is_well() -> None:
+    """It is done once, elsewhere; with nobody well it is more load, and is charged."""
+    for elsewhere in (True, False):
+        sent_away = Situation(Failure.OVERLOADED, 1, 1, 3, 12, False, 9.0, elsewhere=elsewhere)
+        assert needs_budget(sent_away) is not elsewhere
+        assert (decide(sent_away, budget_allows=False) is Action.RETRY) is elsewhere
 
 
 class Clock:

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from server.errors import NoNodeReady
-from server.upstreams import DOWN_S, EJECT_AFTER, EJECT_S, LEAVING_S, SUSPECT_S, Node, NodeSet
+from server.upstreams import DOWN_S, EJECT_AFTER, EJECT_S, LEAVING_S, QUIET_S, SUSPECT_S, Node, NodeSet
 
 
 class Clock:
@@ -140,6 +140,47 @@ def test_a_draining_node_is_the_last_resort_until_it_refuses(clock: Clock) -> No
     assert nodes.pick({other}) is None
     clock.now += LEAVING_S
     assert nodes.pick({other}) is leaving
+
+
+def test_a_silent_node_gets_nothing_until_it_answers(clock: Clock) -> None:
+    """Not even as the last resort, nor by time alone; then one request at a time, until one is answered."""
+    nodes = nodes_of(2, clock)
+    silent, other = nodes.nodes
+    nodes.silenced(silent)
+    clock.now += 1e6
+    assert nodes.counts()["silent"] == 1
+    assert nodes.pick({other}) is None
+    nodes.lives(silent)
+    assert nodes.pick({other}) is silent
+    with nodes.sending(silent):
+        other.in_flight = 9
+        assert picked(nodes) == {other}
+        nodes.answered(silent)
+        assert silent in picked(nodes)
+
+
+def test_a_quiet_node_is_asked_last_for_a_moment(clock: Clock) -> None:
+    """It lives and says nothing to anybody: new work goes elsewhere while there is an elsewhere."""
+    nodes = nodes_of(2, clock)
+    quiet, other = nodes.nodes
+    nodes.quiet(quiet)
+    assert picked(nodes) == {other}
+    assert not nodes.has_ready({other})
+    clock.now += QUIET_S
+    assert picked(nodes) == {quiet, other}
+    assert nodes.has_ready({other})
+
+
+async def test_a_waiter_is_woken_by_a_silent_node_that_answers(clock: Clock) -> None:
+    """A held request need not wait for its deadline, nor for the next look of discovery."""
+    nodes = nodes_of(1, clock)
+    [silent] = nodes.nodes
+    nodes.silenced(silent)
+    waiting = asyncio.create_task(nodes.wait_for_node(frozenset(), 1000.0))
+    await asyncio.sleep(0)
+    nodes.lives(silent)
+    async with asyncio.timeout(5):
+        assert await waiting is silent
 
 
 def test_what_is_known_of_a_node_survives_discovery(clock: Clock) -> None:

@@ -1,11 +1,14 @@
 """Who watches over attempts: what is due, and what a cut means."""
 
 import asyncio
+from contextlib import aclosing
 from random import Random
 from typing import Any
 
 import pytest
 
+from server.errors import PartEnded
+from server.http.client import UpstreamPool
 from server.watch import TICK_S, Wheel
 
 COMPLETION = {"prompt": "hello", "max_tokens": 9}
@@ -74,6 +77,64 @@ async def test_a_live_node_is_not_cut_for_want_of_another(stage: Any, plan: Any,
     engine.release.set()
     assert (await task).data[-1] == "[DONE]"
     assert [event["reason"] for event in gateway.events("request.resumed")] == ["cut"]
+
+
+async def test_what_cannot_be_resumed_is_not_taken_from_a_live_node(
+    stage: Any, plan: Any, until: Any
+) -> None:
+    """However slow the node and well the other: to cut a stream with logprobs would be to lose it."""
+    engines = [await stage.engine() for _ in range(2)]
+    addresses = [engine.address for engine in engines]
+    gateway = await stage.gateway(*addresses, stall_seconds=0.01, suspect_seconds=0.01)
+    body = COMPLETION | {"stream": True}
+    for _ in range(25):
+        assert (await gateway.post("/v1/completions", body)).status == 200
+    for engine in engines:
+        engine.default = plan(tokens=4, end="hang")
+    task = asyncio.create_task(gateway.post("/v1/completions", body | {"logprobs": 1}))
+    await until(lambda: any(node.lived_at > 0 for node in gateway.nodes.nodes))
+    [slow] = [node for node in gateway.nodes.nodes if node.lived_at > 0]
+    asked_first = slow.lived_at
+    # A second question is a second of patience, a hundred times what was learned.
+    await until(lambda: slow.lived_at > asked_first)
+    assert sum(engine.running for engine in engines) == 1
+    assert not task.done()
+    for engine in engines:
+        engine.release.set()
+    assert (await task).error["code"] == "resume_unsupported"
+
+
+async def test_a_burst_of_503_costs_no_request(stage: Any, plan: Any) -> None:
+    """A node that is too busy for a moment is asked last, and then again."""
+    busy, well = await stage.engine(*[plan(status=503)] * 8), await stage.engine()
+    gateway = await stage.gateway(busy.address, well.address)
+    for _ in range(3):
+        answers = await asyncio.gather(*(gateway.post("/v1/completions", COMPLETION) for _ in range(12)))
+        assert {answer.status for answer in answers} == {200}
+
+
+async def test_what_we_have_not_read_is_not_the_upstreams_silence(stage: Any, until: Any) -> None:
+    """A slow client leaves bytes with us: the node that sent them has done its part."""
+    engine = await stage.engine()
+    [address] = engine.found.values()
+    body = b'{"prompt": "x", "max_tokens": 3}'
+    async with aclosing(UpstreamPool()) as pool:
+        request = pool.request(address, "POST", "/v1/completions", [], body)
+        async with request as response:
+            connection = request.connection
+            assert connection is not None
+            await until(lambda: connection.held_back)
+            assert await response.read(10_000)
+
+
+async def test_a_part_that_ends_ends_the_process(stage: Any) -> None:
+    """Nobody would notice a gateway that no longer looks for nodes, until they are all gone."""
+    gateway = await stage.gateway("127.0.0.1:1")
+    [looking] = [task for task in asyncio.all_tasks() if task.get_name() == "discovery"]
+    looking.cancel()
+    async with asyncio.timeout(15):
+        with pytest.raises(PartEnded, match="discovery ended"):
+            await gateway.app.outlive()
 
 
 async def test_a_retry_storm_is_bounded(stage: Any, plan: Any) -> None:
