@@ -76,7 +76,7 @@ class ReplayEngine:
         await exchange.start(200, [(b"content-type", b"text/event-stream")])
         fails = _prompt_text(body).startswith(FAILS)
         for at, event in enumerate(self.events(kind, body)):
-            if fails and at == 3:
+            if fails and at == 2:
                 await _send(exchange, self.shape["failure"])
                 break
             await _send(exchange, event)
@@ -120,7 +120,10 @@ class ReplayEngine:
                 "$made": part.made,
                 "$usage": usage,
             }
-            yield _filled(templates["token" if part.finish is None else "finish"], values)
+            event = _filled(templates["token" if part.finish is None else "finish"], values)
+            if part.finish is None and not body.get("timings_per_token"):
+                event.pop("timings", None)
+            yield event
         if templates["usage"] is not None:
             yield _filled(templates["usage"], {"$usage": usage, "$made": parts[-1].made})
 
@@ -139,6 +142,9 @@ class ReplayEngine:
                 end = text.index(matched) + (len(matched) if self.shape.get("keeps_stop") else 0)
                 yield from self._last(kind, text[given : max(end, given)], pending, made, "stop", matched)
                 return
+            if self.shape["stop_text"] == "held" and token.id == FIRST_ID + 1:
+                # As if this were the first half of a character: it comes with the other.
+                continue
             until = len(text) - self._held(text, stops)
             if made == min(most or len(tokens), len(tokens)):
                 break
