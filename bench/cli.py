@@ -44,7 +44,7 @@ class _Listed(click.ParamType[list[str]]):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  scripts/bench-server                                     everything, about 12 minutes
+  scripts/bench-server                                     everything, about 17 minutes
   scripts/bench-server --quick --only unary,paced,full     a first look, about a minute
   scripts/bench-server --gateways ours,nginx,vllm-router --json figures.json
   scripts/bench-server --only faults --gateways ours

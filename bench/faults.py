@@ -46,11 +46,19 @@ class Noticed:
     longest_gap_s: float
 
     @property
-    def none(self) -> bool:
-        return not (self.unary_failed or self.streams_failed or self.streams_truncated or self.wrong)
+    def lost(self) -> int:
+        """Requests that a client would complain of."""
+        return self.unary_failed + self.streams_failed + self.streams_truncated + self.wrong
 
-    def as_figures(self) -> dict[str, float]:
-        return asdict(self)
+    def __add__(self, other: Noticed) -> Noticed:
+        """Counts of both, and the longer waits."""
+        mine, theirs = asdict(self), asdict(other)
+        return Noticed(
+            **{
+                name: max(mine[name], theirs[name]) if name.endswith("_s") else mine[name] + theirs[name]
+                for name in mine
+            }
+        )
 
 
 async def _kill(engine: FakeEngine) -> None:

@@ -27,7 +27,7 @@ class Crowd:
     tokens: int = 64
 
 
-async def gateway_killed(stage: Stage, ours: Spec, crowd: Crowd) -> dict[str, float]:
+async def gateway_killed(stage: Stage, ours: Spec, crowd: Crowd) -> dict[str, int]:
     """Counts of streams: asked, resumed, lost, truncated, wrong. Raises ProcessFailed."""
     engines = await stage.engines(2)
     gateways = [await stage.gateway(ours, [engine.address for engine in engines]) for _ in range(2)]

@@ -233,8 +233,7 @@ def _fault_bars(results: Results) -> Iterator[Bar]:
     for fault, of_one in results.faults.items():
         one = of_one.get(OURS)
         if one is not None:
-            lost = one.unary_failed + one.streams_failed + one.streams_truncated + one.wrong
-            yield _at_most(f"lost to {fault}", lost, 0)
+            yield _at_most(f"lost to {fault}", one.lost, 0)
 
 
 def _slowest(figures: Mapping[str, float] | None) -> float | None:

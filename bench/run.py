@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,16 +129,21 @@ class Run:
                 await gateway.idle(_IDLE_S)
 
     async def _faults(self) -> None:
+        for repeat in range(self._plan.repeats if "faults" in self._plan.sections else 0):
+            for fault in FAULTS:
+                found = self.results.faults.setdefault(fault, {})
+                for name, one in (await self._fault(fault)).items():
+                    found[name] = found[name] + one if name in found else one
+                    self._say(f"{fault} {repeat + 1}/{self._plan.repeats} {name}: {_lost(one)}")
+
+    async def _fault(self, fault: str) -> dict[str, Noticed]:
         """All gateways at once: each has engines of its own, and the load is light."""
-        for fault in FAULTS if "faults" in self._plan.sections else ():
-            with self._stage() as stage:
-                ready = {spec.name: await self._prepared(stage, spec) for spec in self._gateways()}
-                offered = self._plan.offered
-                noticed = await asyncio.gather(*(one.strike(fault, offered) for one in ready.values() if one))
-            names = [name for name, one in ready.items() if one]
-            self.results.faults[fault] = dict(zip(names, noticed, strict=True))
-            for name, one in self.results.faults[fault].items():
-                self._say(f"{fault} {name}: {_lost(one)}")
+        with self._stage() as stage:
+            prepared = {spec.name: await self._prepared(stage, spec) for spec in self._gateways()}
+            ready = {name: one for name, one in prepared.items() if one}
+            offered = self._plan.offered
+            noticed = await asyncio.gather(*(one.strike(fault, offered) for one in ready.values()))
+        return dict(zip(ready, noticed, strict=True))
 
     async def _prepared(self, stage: Stage, spec: Spec) -> Prepared | None:
         try:
@@ -163,9 +169,12 @@ class Run:
         ours = self._ours()
         if "gateway-kill" not in self._plan.sections or ours is None:
             return
-        with self._stage() as stage:
-            self.results.gateway_kill = await gateway_killed(stage, ours, self._plan.crowd)
-        self._say(f"gateway-kill: {dict(self.results.gateway_kill)}")
+        summed: Counter[str] = Counter()
+        for _ in range(self._plan.repeats):
+            with self._stage() as stage:
+                summed.update(await gateway_killed(stage, ours, self._plan.crowd))
+            self.results.gateway_kill = dict(summed)
+            self._say(f"gateway-kill: {dict(summed)}")
 
     async def _soak(self) -> None:
         ours = self._ours()
