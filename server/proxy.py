@@ -242,6 +242,7 @@ class EngineProxy(Proxy):
                     await outlet.send(b"".join(frames))
             if not events.ended:
                 raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
+            _observe_end(call, events.tail)
         except AttemptFailed as exc:
             call.observation.attempt_failed(exc.failure.value)
             if not events.ended:
@@ -262,6 +263,14 @@ def _allowed(call: Call, generation: Generation) -> Generation:
     """Raises ModelNotFound."""
     check_model(call.principal, generation.body.get("model"))
     return generation
+
+
+def _observe_end(call: Call, tail: bytes) -> None:
+    """What a stream's end says of it: an event need not be a token."""
+    found = read_usage(tail)
+    call.observation.finish_reason = found.finish_reason
+    if found.completion:
+        call.observation.usage(found.prompt, found.completion)
 
 
 def _observe(call: Call, generation: Generation, answer: bytes) -> None:

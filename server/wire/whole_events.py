@@ -9,11 +9,15 @@ _ERROR = b'{"error"'
 
 
 class WholeEvents:
-    """`ended` is whether the stream's last event was read, `count` the number of events."""
+    """`ended` is whether the stream's last event was read, `count` the number of events, `tail` what the last
+    two pieces held: an engine's usage comes before its end.
+    """
 
     def __init__(self) -> None:
         self.ended = False
         self.count = 0
+        self.tail = b""
+        self._last = b""
         self._parser = SseParser()
         self._unended = b""
 
@@ -30,12 +34,15 @@ class WholeEvents:
         if DONE in events or _ERROR in events or b"\n\n\n" in events:
             return None
         self._unended = data[end:]
+        self._last = events
         self.count += events.count(b"\n\n")
         return events
 
     def read(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises EventTooLarge."""
-        events = self._parser.feed(self._unended + data)
+        data = self._unended + data
+        self.tail, self._last = self._last + data, data
+        events = self._parser.feed(data)
         self._unended = b""
         self.count += len(events)
         self.ended = self.ended or any(is_last(event) for event in events)
