@@ -150,4 +150,7 @@ def priority_of(headers: Headers, highest: Priority) -> Priority:
 
 def _prompt_tokens(headers: Headers) -> int:
     # The HTTP layer has checked that it is a number; a chunked body has none, and is charged afterwards.
-    return int(headers.get("content-length") or 0) // BYTES_PER_TOKEN
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value) // BYTES_PER_TOKEN
+    return 0

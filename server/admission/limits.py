@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from server.admission.bucket import Bucket
 from server.auth.principal import Allowance, Principal
@@ -24,8 +24,7 @@ class Rate:
     capacity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """What a rate allows after a request, and how long until it allows all of it again."""
 
     rate: Rate
@@ -33,8 +32,7 @@ class Left:
     reset_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`wait_s` is 0 when everything was taken; otherwise nothing was, and `reached` says for which limit."""
 
     wait_s: float
@@ -154,10 +152,12 @@ def limit_headers(left: Sequence[Left]) -> HeaderList:
             tightest[item.rate.kind] = item
     headers: HeaderList = []
     for kind, item in tightest.items():
-        names = _HEADERS[kind]
-        headers.append((names[0], b"%d" % item.rate.capacity))
-        headers.append((names[1], b"%d" % max(0, int(item.level))))
-        headers.append((names[2], duration(item.reset_s)))
+        limit, remaining, reset = _HEADERS[kind]
+        headers += [
+            (limit, b"%d" % item.rate.capacity),
+            (remaining, b"%d" % max(0, int(item.level))),
+            (reset, duration(item.reset_s)),
+        ]
     return headers
 
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from server.admission.limits import Left, LocalMeter, Rate, Verdict
 
 _TIMEOUT_S = 0.25
+_CONNECTIONS = 32
 _RETRY_S = 5.0
 _FLUSH_S = 1.0
 
@@ -49,10 +50,24 @@ class Log(Protocol):
 class SharedMeter:
     """`clock` is monotonic seconds; `url` may hold a password, and is neither logged nor kept."""
 
-    def __init__(self, url: str, local: LocalMeter, clock: Callable[[], float], log: Log) -> None:
-        self._redis = redis.asyncio.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
+    def __init__(
+        self,
+        url: str,
+        local: LocalMeter,
+        clock: Callable[[], float],
+        log: Log,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            decode_responses=True,
         )
+        self._redis = redis.asyncio.Redis.from_pool(pool)
         # Redis' stubs do not say that the asynchronous client's script is awaited.
         self._script: Any = self._redis.register_script(_TAKE)
         self._local = local

@@ -94,7 +94,8 @@ async def make(server: Server) -> AsyncIterator[Callable[[], SharedMeter]]:
 
     def meter() -> SharedMeter:
         clock = Clock()
-        made.append(SharedMeter(server.url, LocalMeter(clock), clock, Log()))
+        # Patient, for a busy machine must not look like an outage.
+        made.append(SharedMeter(server.url, LocalMeter(clock), clock, Log(), timeout_s=PATIENCE_S))
         return made[-1]
 
     yield meter
