@@ -202,7 +202,7 @@ class Attempts:
         """
         nodes = self._fleet.nodes
         while (node := nodes.pick(self._tried, self._key)) is None:
-            if not self._fleet.limits.holds and any(node.silent for node in nodes.nodes):
+            if not self._fleet.limits.holds:
                 raise NodesFailed("The engine does not answer; try another node.", status=503)
             # Any node will do: one that was tried and comes back may be all that is left.
             await nodes.wait_for_node(frozenset(), self.seconds_left - self._last_word_s)

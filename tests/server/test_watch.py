@@ -127,6 +127,18 @@ async def test_what_we_have_not_read_is_not_the_upstreams_silence(stage: Any, un
             assert await response.read(10_000)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_node_without_its_engine_says_so_at_once(stage: Any, stream: bool) -> None:
+    """Whoever asked has other nodes: nothing is held while the engine's port is closed."""
+    engine = await stage.engine()
+    node = await stage.node(engine.address)
+    await stage.vanish(engine)
+    for _ in range(3):
+        got = await node.post("/v1/completions", COMPLETION | {"stream": stream})
+        assert got.status == 503
+        assert node.nodes.counts()["down"] == 1
+
+
 async def test_a_part_that_ends_ends_the_process(stage: Any) -> None:
     """Nobody would notice a gateway that no longer looks for nodes, until they are all gone."""
     gateway = await stage.gateway("127.0.0.1:1")
