@@ -88,10 +88,10 @@ class Publishing:
 async def test_a_tier_s_average_is_requests_per_node(cloudwatch: Any) -> None:
     """Two nodes publish; the average over the tier is what target tracking compares with its target."""
     for readings in ([2, 4], [9]):
-        publishing = Publishing(Series("prod", "model", "asg-1"), readings, rounds=1)
+        publishing = Publishing(Series("tracked", "model", "asg-1"), readings, rounds=1)
         await publishing.run()
         assert publishing.puts("sent") == 1
-    tier = [{"Name": "Stack", "Value": "prod"}, {"Name": "Tier", "Value": "model"}]
+    tier = [{"Name": "Stack", "Value": "tracked"}, {"Name": "Tier", "Value": "model"}]
     for dimensions in (tier, [*tier, {"Name": "AutoScalingGroupName", "Value": "asg-1"}]):
         points = cloudwatch.get_metric_statistics(
             Namespace=scaling_metric.NAMESPACE,
