@@ -73,7 +73,10 @@ class ServerProcess:
         self._tracing = self._open_tracing(identity.instance_id) if settings.traces_url else None
         self._app = build_app(settings, self._drain, self._telemetry, self._readiness, tracing=self._tracing)
         self._http = HttpServer(
-            self._app.handle, max_body_bytes=settings.max_body_bytes, failed=self._telemetry.failed
+            self._app.handle,
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+            failed=self._telemetry.failed,
         )
         self._admin = Admin(
             instance_id=identity.instance_id,

@@ -219,6 +219,12 @@ class Settings(BaseModel):
     retry_budget_minimum: int = Field(
         default=3, ge=0, le=1000, description="Retries allowed however few requests there are."
     )
+    max_connections: int = Field(
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="Client connections at a time; others get 503. A stream takes two file descriptors.",
+    )
     max_body_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest request body."
     )

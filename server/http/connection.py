@@ -20,6 +20,7 @@ from server.http.framing import (
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
     HANDLER_FAILED,
+    TOO_MANY_CONNECTIONS,
     Refusal,
     ResponseHead,
     response_head,
@@ -35,6 +36,8 @@ _MAX_AHEAD = 64 * 1024
 # How long a closing connection waits for the client to take what was sent before it is cut. Without the
 # wait, closing over unread input resets the connection and the refusal is lost on its way.
 _LINGER_S = 5.0
+# Connections over the cap that are answered at a time; others are cut.
+_MAX_TOLD = 64
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -48,6 +51,7 @@ class Limits:
     stall_s: float
     max_header_bytes: int
     max_body_bytes: int
+    max_connections: int
 
 
 @dataclass
@@ -106,8 +110,12 @@ class ServerConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if peer else ""
+        connected = len(self._shared.connections)
         self._shared.connections.add(self)
         self._shared.emptied.clear()
+        if connected >= self._limits.max_connections:
+            self._turn_away(connected)
+            return
         self._receiving.set(self._limits.header_deadline_s)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -289,6 +297,14 @@ class ServerConnection(asyncio.Protocol):
         )
         self._transport.write(head.wire + body)
         self._close()
+
+    def _turn_away(self, connected: int) -> None:
+        """A few are told why; in a flood of them the telling would itself hold connections."""
+        self._parser.stopped = True
+        if connected >= self._limits.max_connections + _MAX_TOLD:
+            self._transport.abort()
+        else:
+            self._answer(TOO_MANY_CONNECTIONS)
 
     def _close(self, *, linger: bool = True) -> None:
         """Close once the client has what was sent; with `linger`, input that still comes is dropped first."""

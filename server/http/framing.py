@@ -38,6 +38,9 @@ HEADERS_TOO_LARGE = Refusal(
 )
 BODY_TOO_LARGE = Refusal(413, "body_too_large", "the request's body is too large; send a smaller one")
 BODY_TOO_SLOW = Refusal(408, "body_timeout", "the request's body did not arrive in time; send it again")
+TOO_MANY_CONNECTIONS = Refusal(
+    503, "too_many_connections", "the server has as many connections as it may; try again on another"
+)
 HANDLER_FAILED = Refusal(500, "internal_error", "the server failed to answer; try again")
 
 

@@ -29,7 +29,8 @@ class HttpServer:
     While `closing` is True every response carries `connection: close`. `failed` is told of what a
     handler raises; the client gets a 500 envelope, or a cut connection if its response had started.
     `new_request_id` names what the server refuses itself; a handler names its own responses.
-    A client that takes nothing of what is sent for `stall_s` seconds is cut.
+    A client that takes nothing of what is sent for `stall_s` seconds is cut. Connections beyond
+    `max_connections` are answered 503, or cut when they are many.
     """
 
     def __init__(
@@ -42,11 +43,18 @@ class HttpServer:
         stall_s: float = 60.0,
         max_header_bytes: int = 32 * 1024,
         max_body_bytes: int = 16 * 1024 * 1024,
+        max_connections: int = 20_000,
         failed: Callable[[Exception], None] = _log_failure,
         new_request_id: Callable[[], str] = _random_request_id,
     ) -> None:
         limits = Limits(
-            header_deadline_s, body_deadline_s, keep_alive_s, stall_s, max_header_bytes, max_body_bytes
+            header_deadline_s,
+            body_deadline_s,
+            keep_alive_s,
+            stall_s,
+            max_header_bytes,
+            max_body_bytes,
+            max_connections,
         )
         self._shared = Shared(handler, limits, failed, new_request_id)
         self._listeners: list[asyncio.Server] = []

@@ -482,3 +482,24 @@ async def no_stray_tasks() -> AsyncIterator[None]:
         await asyncio.sleep(0)
     stray = [task for task in asyncio.all_tasks() if "ServerConnection" in repr(task)]
     assert stray == []
+
+
+async def test_connections_beyond_the_cap_are_turned_away(serve, until):
+    """One too many is told so and closed, a flood is cut, and who was there before is served on."""
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(200, [], b"served")
+
+    serving = await serve(handler, max_connections=1)
+    first = await serving.connect()
+    await until(lambda: serving.server.connections == 1)
+    refused = await serving.connect()
+    refused.send(GET)
+    answer = await refused.rest()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"too_many_connections" in answer
+    for _ in range(80):
+        await serving.connect()
+    await until(lambda: serving.server.connections <= 65)
+    first.send(GET)
+    assert await first.until(b"served")
