@@ -171,3 +171,17 @@ async def test_an_unknown_class_is_refused(serve: Any) -> None:
     gateway = await serve()
     got = await gateway.post("/v1/completions", BODY, AUTHORIZED | {"x-goldenfleet-priority": "urgent"})
     assert (got.status, got.error["code"]) == (400, "invalid_request")
+
+
+async def test_a_slow_upload_holds_no_place(serve: Any, until: Any) -> None:
+    """A place is asked for when the body is here: whoever sends half of one keeps nobody out."""
+    gateway = await serve(queue_size=0, **TIGHT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 500"
+    writer.write(f"{head}\r\n\r\n{{".encode())
+    await until(lambda: gateway.drain.running == 1)
+    got = await gateway.post("/v1/completions", BODY | {"stream": True}, AUTHORIZED)
+    assert got.status == 200
+    writer.close()
+    await until(lambda: gateway.drain.running == 0)
+    assert await reader.read() == b""
