@@ -20,9 +20,9 @@ from images.clock import Clock, SystemClock
 from images.errors import (
     BuilderError,
     CheckFailed,
+    CommandFailed,
     ImagesError,
     LeftBehind,
-    PlanRefused,
     RunError,
     WaitTimedOut,
 )
@@ -35,8 +35,9 @@ from images.run import PARKED, PUBLISHED, Run, held, new_run, open_run
 from images.sbom import digest as sbom_digest
 from images.sbom import sbom
 from images.steps import NamedStep, Upload
+from images.steps.command import Strategy
 from images.steps.inventory import ask, parse
-from images.steps.order import finish, provision, record
+from images.steps.order import finish, on_node, provision, record
 
 T = TypeVar("T")
 OnError = Literal["cleanup", "abort", "ask"]
@@ -112,11 +113,7 @@ def bake(
     WaitTimedOut leaves the run to be resumed. On KeyboardInterrupt everything is removed first; a second one
     raises LeftBehind with what is left.
     """
-    if plan(recipe, on=builder.name).strategy == "baked-volume":
-        raise PlanRefused(
-            "weights.strategy baked-volume: the EC2 builder bakes the root volume only",
-            'set strategy = "baked-root", or s3-nvme or s3-stream where the plan allows it',
-        )
+    plan(recipe, on=builder.name)
     rng = rng or random.SystemRandom()
     run = new_run(runs, recipe, stack, clock or SystemClock(), rng, builder.name)
     with held(run):
@@ -183,7 +180,7 @@ class _Bake:
     def _provision(self, remote: Remote) -> None:
         run, recipe = self._run, self._run.recipe
         facts = remote.facts()
-        strategy = plan(recipe, on=self._builder.name).strategy
+        strategy = self._strategy()
         materials = complete(self._builder.materials(run), recipe, strategy)
         for step in provision(recipe, facts, materials):
             self._do(remote, step)
@@ -213,6 +210,9 @@ class _Bake:
         run.ledger.stage("clean")
         self._do(remote, cut)
 
+    def _strategy(self) -> Strategy | None:
+        return plan(self._run.recipe, on=self._builder.name).strategy
+
     def _do(self, remote: Remote, step: NamedStep) -> None:
         with self._shown(step.name):
             for action in step.actions:
@@ -229,6 +229,7 @@ class _Bake:
         try:
             asked_at = run.clock.now()
             found = self._timed("put the checks to it", lambda: self._options.inspect(run.recipe, booted))
+            self._look_at_weights(booted)
             forbidden = self._timed("search its disk", lambda: builder.forbidden(run, image, booted))
         finally:
             if booted.remote is not None:
@@ -240,6 +241,17 @@ class _Bake:
             )
         booting = None if booted.asked_at is None else asked_at - booted.asked_at + found.ready_after_s
         run.ledger.stage("checked", checks=[part.model_dump() for part in found.checks], boot_seconds=booting)
+
+    def _look_at_weights(self, booted: Booted) -> None:
+        """Where they lie on a volume of their own: as every node will have them. Raises CheckFailed."""
+        if booted.remote is None:
+            return
+        for step in on_node(self._run.recipe, self._strategy()):
+            try:
+                self._do(booted.remote, step)
+            except CommandFailed as error:
+                hint = "nothing was published; look at evidence/console-node.log"
+                raise CheckFailed(f"the fresh node's weights: {error.message}", hint) from error
 
     def _finished(self, image: Image) -> Manifest:
         """The manifest with all that is known only now, kept in the run directory."""

@@ -1,7 +1,8 @@
 """Channels: which image a tier launches, as SSM parameters whose history says what it was before.
 
 `/goldenfleet/STACK/image/RECIPE/CHANNEL` holds an image id and nothing else: the Pulumi program reads it so.
-`/goldenfleet/STACK/manifest/IMAGE/N` holds the image's manifest, packed, in parts.
+`/goldenfleet/STACK/manifest/IMAGE/N` holds the image's manifest, packed, in parts, and
+`/goldenfleet/STACK/launch/IMAGE/volumes` what its launch template must know (`images.launch`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from images.aws import Aws, absent_as_none, tags_of, translated
 from images.builders import Image
 from images.clock import Clock
 from images.errors import AwsRefused, ChannelError, ManifestError
+from images.launch import parameter, value
 from images.run import IMAGE_TAG, PUBLISHED_TAG, STACK_TAG
 
 CHANNELS = ("dev", "stage", "prod")
@@ -25,7 +27,7 @@ _ROLLED_BACK = "rolled back from "
 _PART_CHARACTERS = 4000
 """A standard parameter, which costs nothing, holds 4096."""
 _POINTER = re.compile(r"/goldenfleet/(?P<stack>[^/]+)/image/(?P<recipe>[^/]+)/(?P<channel>[^/]+)")
-_MANIFEST = re.compile(r"/goldenfleet/(?P<stack>[^/]+)/manifest/(?P<image>ami-[0-9a-f]+)/\d+")
+_OF_IMAGE = re.compile(r"/goldenfleet/(?P<stack>[^/]+)/(manifest|launch)/(?P<image>ami-[0-9a-f]+)/\w+")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Pointer:
 
 @dataclass(frozen=True)
 class ManifestParts:
+    """What stands of an image beside the channels."""
+
     image_id: str
     stack: str
     names: tuple[str, ...]
@@ -71,6 +75,7 @@ class Channels:
         self._require_launchable(recipe, image.id)
         if not dry_run:
             self._keep_manifest(image.id, manifest)
+            self._keep_volumes(image)
         pointer = self._point(recipe, channel, image.id, why, dry_run)
         if not dry_run:
             self._mark_published(image)
@@ -159,9 +164,9 @@ class Channels:
         return unpacked([first, *(part["Value"] for part in parts[1:])])
 
     def forget(self, image_id: str) -> None:
-        """Remove the manifest of an image that is no more."""
+        """Remove what is written of an image that is no more."""
         names = [part["Name"] for part in _under(self._aws, self._manifest_path(image_id))]
-        delete_parameters(self._aws, names)
+        delete_parameters(self._aws, [*names, parameter(self._stack, image_id)])
 
     def _require_launchable(self, recipe: str, image_id: str) -> None:
         found = absent_as_none(
@@ -185,6 +190,13 @@ class Channels:
             value = f"{len(parts)}:{part}" if number == 0 else part
             with translated(f"writing {name}"):
                 self._aws.ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
+
+    def _keep_volumes(self, image: Image) -> None:
+        if not image.volumes:
+            return
+        name = parameter(self._stack, image.id)
+        with translated(f"writing {name}"):
+            self._aws.ssm.put_parameter(Name=name, Value=value(image.volumes), Type="String", Overwrite=True)
 
     def _point(self, recipe: str, channel: str, image_id: str, why: str, dry_run: bool) -> Pointer:
         name = self._name(recipe, channel)
@@ -257,10 +269,10 @@ def referenced(aws: Aws) -> Mapping[str, str]:
 
 
 def manifests(aws: Aws) -> tuple[ManifestParts, ...]:
-    """Every manifest of every stack, whether or not its image exists."""
+    """What every stack keeps of images, whether or not they exist."""
     found: dict[tuple[str, str], list[str]] = {}
     for said in _under(aws, "/goldenfleet/"):
-        match = _MANIFEST.fullmatch(said["Name"])
+        match = _OF_IMAGE.fullmatch(said["Name"])
         if match:
             found.setdefault((match["image"], match["stack"]), []).append(said["Name"])
     return tuple(ManifestParts(image, stack, tuple(names)) for (image, stack), names in found.items())

@@ -27,6 +27,7 @@ from images.terminal import (
     aws,
     confirm,
     environment_region,
+    stopped_by_sigterm,
     told_plainly,
 )
 
@@ -50,7 +51,7 @@ Examples:
 
 \b
 Exit codes: 0 ok, 1 error, 2 usage or recipe, 3 credentials, 6 not found, 8 cancelled,
-9 a wait timed out (resume the run), 130 Ctrl-C.
+9 a wait timed out (resume the run), 130 Ctrl-C, 143 SIGTERM.
 """
 
 
@@ -117,7 +118,7 @@ def bake(
 
     if (recipe is None) == (run_id is None):
         raise click.UsageError("give either a RECIPE or --resume RUN")
-    with told_plainly():
+    with told_plainly(), stopped_by_sigterm():
         if recipe is not None and dry_run:
             click.echo(make_plan(_recipe(recipe), on=on).to_text())
             return

@@ -47,6 +47,18 @@ class SbomPart(_Part):
     sha256: str
 
 
+class VolumePart(_Part):
+    """A volume that nodes get with the image; see `images.builders.Volume`."""
+
+    holds: Literal["root", "weights"]
+    device: str
+    snapshot: str
+    gib: int
+    throughput_mib_s: int
+    iops: int
+    initialization_mib_s: int | None = None
+
+
 class ImagePart(_Part):
     """Known only once the image is made; on the image itself it is missing."""
 
@@ -57,6 +69,7 @@ class ImagePart(_Part):
     """sha256 of a disk image; AMIs have none."""
     snapshots: tuple[str, ...] = ()
     initialization_mib_s: int | None = None
+    volumes: tuple[VolumePart, ...] = ()
 
 
 class CheckPart(_Part):

@@ -18,7 +18,7 @@ from images.recipe import Recipe, Weights, digest
 from images.sizing import DEFAULT_SHARE, GIB, Fit, fit, kv_bytes_per_token
 from images.steps.command import Facts, Materials, Strategy
 from images.steps.order import steps
-from images.weights import BOOT_S, Option, options, pick
+from images.weights import BOOT_S, Option, options, pick, volume_gib
 
 Where = Literal["ec2", "local"]
 FREE_GIB = 1.0
@@ -38,13 +38,14 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class DiskBudget:
-    """GiB of the root volume."""
+    """GiB of the root volume, and of the weights' own if they have one."""
 
     root: float
     base: float
     containers: float
     weights: float
     free: float
+    weights_volume: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def disk_budget(recipe: Recipe, strategy: Strategy | None) -> DiskBudget:
             f"base {disk.base_gib:g} + containers {containers:.1f} + weights {weights:.1f} GiB:"
             f" set disk.root_gib to {int(needed) + 1}",
         )
-    return DiskBudget(disk.root_gib, disk.base_gib, containers, weights, free)
+    own = volume_gib(recipe.weights) if recipe.weights and strategy == "baked-volume" else 0
+    return DiskBudget(disk.root_gib, disk.base_gib, containers, weights, free, own)
 
 
 def _node_type(recipe: Recipe, name: str | None) -> InstanceType:
@@ -305,6 +307,8 @@ def _text(plan: Plan) -> Iterator[str]:
         f"disk {disk.root:g} GiB: base {disk.base:g}, containers {disk.containers:.1f}, "
         f"weights {disk.weights:.1f}, free {disk.free:.1f}"
     )
+    if disk.weights_volume:
+        yield f"weights volume {disk.weights_volume} GiB"
     for found in plan.fits:
         yield (
             f"{found.instance_type}: {found.fit.sequences} sequences of {found.fit.context_tokens} tokens "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -26,7 +27,8 @@ from images.run import DEFAULT_STATE
 if TYPE_CHECKING:
     from images.aws import Aws
 
-ERROR, USAGE, AUTH, NOT_FOUND, CANCELLED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 6, 8, 9, 130
+ERROR, USAGE, AUTH, NOT_FOUND, CANCELLED, TIMED_OUT = 1, 2, 3, 6, 8, 9
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _AUTH_CODES = frozenset({"AuthFailure", "UnauthorizedOperation", "AccessDeniedException", "ExpiredToken"})
 STATE_OPTION = click.option(
     "--state",
@@ -73,6 +75,24 @@ def confirm(question: str, yes: bool) -> None:
         sys.exit(CANCELLED)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. Whoever cleans up after Ctrl-C does so after this, without knowing of it."""
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Within, SIGTERM does what Ctrl-C does, a second one what a second Ctrl-C does. In the main thread."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """An error of ours is a message, a hint and an exit code, never a traceback."""
@@ -83,9 +103,9 @@ def told_plainly() -> Iterator[None]:
         if error.hint:
             click.echo(error.hint, err=True)
         sys.exit(_exit_code(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         click.echo("goldenfleet: stopped; what the run had made is removed", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
 
 
 def _exit_code(error: ImagesError) -> int:

@@ -10,7 +10,8 @@ import pulumi_aws as aws
 
 from fleet.errors import ImageMissingError
 from fleet.stack.instance_types import processor
-from fleet.stack.naming import image_parameter
+from fleet.stack.naming import image_parameter, launch_path
+from fleet.stack.volumes import NOTHING_ASKED, Volumes, parse
 
 _IMAGE_ID = re.compile(r"ami-[0-9a-f]{8,17}")
 
@@ -18,6 +19,7 @@ _IMAGE_ID = re.compile(r"ami-[0-9a-f]{8,17}")
 class Image(NamedTuple):
     id: str
     root_device: str
+    volumes: Volumes = NOTHING_ASKED
 
 
 def published(stack: str, recipe: str, channel: str, instance_types: Sequence[str]) -> Image:
@@ -42,7 +44,21 @@ def published(stack: str, recipe: str, channel: str, instance_types: Sequence[st
             f"{publish}, or change instanceTypes.",
         )
     # Known by name: encryption set on another device's name would add an empty second volume.
-    return Image(image_id, found.root_device_name)
+    return Image(image_id, found.root_device_name, _volumes(stack, image_id))
+
+
+def _volumes(stack: str, image_id: str) -> Volumes:
+    """By the path, for a look-up by name cannot tell a parameter that is not there from a failure."""
+    path = launch_path(stack, image_id)
+    name = f"{path}/volumes"
+    try:
+        if name not in aws.ssm.get_parameters_by_path(path=path).names:
+            return NOTHING_ASKED
+        text = aws.ssm.get_parameter(name=name).insecure_value
+    except Exception as exc:  # as above
+        hint = f"Allow ssm:GetParametersByPath and ssm:GetParameter on {path}."
+        raise ImageMissingError(f"what {image_id} wants of its volumes cannot be read ({exc})", hint) from exc
+    return parse(text, name)
 
 
 def _described(image_id: str, parameter: str, publish: str) -> aws.ec2.AwaitableGetAmiResult:

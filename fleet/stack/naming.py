@@ -47,14 +47,19 @@ def image_parameter(stack: str, recipe: str, channel: str) -> str:
     return f"/goldenfleet/{stack}/image/{recipe}/{channel}"
 
 
+def launch_path(stack: str, image_id: str) -> str:
+    """Below it a bake has written what a launch template must know of the image beyond its id."""
+    return f"/goldenfleet/{stack}/launch/{image_id}"
+
+
 def config_parameter(stack: str, tier: str) -> str:
     return f"/goldenfleet/{stack}/tier/{tier}/config"
 
 
-def log_group(stack: str, tier: str) -> str:
-    return f"/goldenfleet/{stack}/{tier}"
 def keys_parameter(stack: str) -> str:
     """Holds the keys document, which people write: no program of ours does."""
     return f"/goldenfleet/{stack}/keys"
 
 
+def log_group(stack: str, tier: str) -> str:
+    return f"/goldenfleet/{stack}/{tier}"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from fleet.errors import GoldenfleetError
+from fleet.errors import GoldenfleetError, SettingsError
 from fleet.stack import outputs, tags
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.firewall import CONTROL, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
@@ -19,7 +19,7 @@ from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import NoticeAlarms, TierAlarms, TierLogs
 from fleet.stack.settings import Settings
-from fleet.stack.tier import Tier, TierPlan
+from fleet.stack.tier import Tier, TierPlan, volume_problem
 
 
 class Ground(NamedTuple):
@@ -95,7 +95,10 @@ def _secrets(settings: Settings) -> list[str]:
 
 def _image(settings: Settings, tier: str) -> Image:
     chosen = settings.tier(tier)
-    return published(settings.stack, chosen.recipe, chosen.channel, chosen.instance_types)
+    image = published(settings.stack, chosen.recipe, chosen.channel, chosen.instance_types)
+    if problem := volume_problem(tier, chosen.volume_gib, image):
+        raise SettingsError(problem, f"Correct Pulumi.{settings.stack}.yaml.")
+    return image
 
 
 def _ground(settings: Settings) -> Ground:

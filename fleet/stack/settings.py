@@ -140,7 +140,10 @@ class Tier(_Strict):
     )
     volume_gib: int = Field(default=30, ge=8, le=16384, description="Size of the root volume.")
     volume_mibps: int = Field(
-        default=125, ge=125, le=1000, description="Throughput of the root volume: how fast weights load."
+        default=125,
+        ge=125,
+        le=1000,
+        description="Least throughput of the root volume; an image whose weights lie on it may ask for more.",
     )
     # A spot notice gives 120 s, and the group deregisters before it calls the hook.
     deregistration_delay_seconds: int = Field(
@@ -196,10 +199,10 @@ class Settings(_Strict):
     )
     network: Network = Field(default=Network(), description="The VPC.")
     edge: Edge = Field(default=Edge(), description="The public load balancer.")
+    access: Access = Field(default=Access(), description="Who may ask, and how much.")
     tiers: Tiers = Field(description="The gateway and model tiers.")
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
         default=14, description="How long CloudWatch keeps logs."
-    access: Access = Field(default=Access(), description="Who may ask, and how much.")
     )
 
     @classmethod

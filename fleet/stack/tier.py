@@ -15,6 +15,7 @@ from fleet.stack.identity import NodeIdentity
 from fleet.stack.image import Image
 from fleet.stack.naming import config_parameter, resource_name
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
+from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
 # A drain has the same 120 s for a scale-in as for a spot notice. Both results of a terminate hook end the
 # instance; CONTINUE lets other hooks run first, ABANDON would skip them.
@@ -25,9 +26,8 @@ DRAIN_HOOK = aws.autoscaling.GroupInitialLifecycleHookArgs(
     default_result="CONTINUE",
 )
 
-# gp3 gives 3000 operations a second, and allows at most 0.25 MiB/s for each.
+# gp3 gives 3000 operations a second.
 _GP3_BASE_IOPS = 3000
-_GP3_IOPS_PER_MIBPS = 4
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Tier(pulumi.ComponentResource):
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=2
             ),
             monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True),
-            block_device_mappings=[_root_volume(plan)],
+            block_device_mappings=_volumes(plan),
             tag_specifications=[_tags_at_launch(plan, kind) for kind in ("instance", "volume")],
             opts=self._child,
         )
@@ -197,16 +197,51 @@ def user_data(tier: str, stack: str) -> str:
     return base64.b64encode(script.encode()).decode()
 
 
+def volume_problem(tier: str, gib: int, image: Image) -> str | None:
+    """Why no node could be launched with a root volume of `gib` GiB, or None when it could."""
+    root = image.volumes.of("root")
+    if root is None or gib >= root.gib:
+        return None
+    return (
+        f"{settings.NAMESPACE}:tiers.{tier}.volumeGib is {gib}, and the root volume of {image.id} has "
+        f"{root.gib} GiB: raise it to {root.gib}"
+    )
+
+
+def _volumes(plan: TierPlan) -> list[aws.ec2.LaunchTemplateBlockDeviceMappingArgs]:
+    weights = plan.image.volumes.of("weights")
+    return [_root_volume(plan), *([_weights_volume(weights)] if weights is not None else [])]
+
+
 def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
-    mibps = plan.settings.volume_mibps
+    """Of the stack's size; as fast as the stack or the image asks for, whichever asks for more."""
+    asked = plan.image.volumes.of("root")
+    mibps = max(plan.settings.volume_mibps, asked.throughput_mib_s if asked else 0)
     return aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
         device_name=plan.image.root_device,
         ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
             volume_type="gp3",
             volume_size=plan.settings.volume_gib,
             throughput=mibps,
-            iops=max(_GP3_BASE_IOPS, mibps * _GP3_IOPS_PER_MIBPS),
+            iops=max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS, asked.iops if asked else 0),
+            volume_initialization_rate=asked.initialization_mib_s if asked else None,
             encrypted="true",
+            delete_on_termination="true",
+        ),
+    )
+
+
+def _weights_volume(asked: Volume) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
+    """As the image maps it. It is encrypted because its snapshot is: AWS lets nobody say so beside one."""
+    return aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+        device_name=asked.device,
+        ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+            snapshot_id=asked.snapshot,
+            volume_type="gp3",
+            volume_size=asked.gib,
+            throughput=asked.throughput_mib_s,
+            iops=asked.iops,
+            volume_initialization_rate=asked.initialization_mib_s,
             delete_on_termination="true",
         ),
     )

@@ -12,6 +12,20 @@ from images.steps import Command, Materials
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A volume that nodes get with the image, and what their launch template should ask for it."""
+
+    holds: Literal["root", "weights"]
+    device: str
+    """As the image maps it, e.g. /dev/sdf; what the node's kernel calls it is another matter."""
+    snapshot: str
+    gib: int
+    throughput_mib_s: int
+    iops: int
+    initialization_mib_s: int | None = None
+
+
+@dataclass(frozen=True)
 class Image:
     """What a bake makes, before anyone may launch it."""
 
@@ -23,6 +37,8 @@ class Image:
     region: str = ""
     snapshots: tuple[str, ...] = ()
     """Ids of the snapshots below an AMI: what a launch template's VolumeInitializationRate is about."""
+    volumes: tuple[Volume, ...] = ()
+    """What each of the snapshots is for, the root first; local images have none."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Region -> image id of the copies made for other regions."""
     initialization_mib_s: int | None = None

@@ -19,6 +19,7 @@ from images.builders.ec2_materials import materials
 from images.builders.ec2_release import release
 from images.builders.ec2_settings import Ec2Settings
 from images.builders.ec2_tunnel import Tunnel, shell_command
+from images.builders.ec2_volume import device_path, empty_volume, restored_volume
 from images.clock import Clock
 from images.errors import BuilderError
 from images.remote import Login, Remote
@@ -47,13 +48,14 @@ class Ec2Builder:
         """Raises NoCapacity, AwsRefused, or a RemoteError when the machine does not let us in."""
         base = base_image(self._aws, run)
         request = self._request(run, "builder", base.id, base.root_device)
+        request = replace(request, data=empty_volume(run.recipe, base))
         wanted = run.recipe.builder
         return self._login(
             run, self._launched(run, request, wanted.instance_types, wanted.purchase), base.user
         )
 
     def materials(self, run: Run) -> Materials:
-        return materials(self._aws, run)
+        return replace(materials(self._aws, run), weights_device=device_path(self._aws, run))
 
     def base(self, run: Run) -> str:
         return base_image(self._aws, run).id
@@ -69,7 +71,8 @@ class Ec2Builder:
         """A node of the types that the fleet will launch, on demand first: it lives for minutes."""
         asked_at = None if run.ledger.find("instance", "node") else run.clock.now()
         base = base_image(self._aws, run)
-        request = replace(self._request(run, "node", image.id, base.root_device), stoppable=False)
+        request = self._request(run, "node", image.id, base.root_device)
+        request = replace(request, stoppable=False, data=restored_volume(image))
         instance = self._launched(run, request, run.recipe.launch_instance_types, ("on-demand", "spot"))
         remote = self._login(run, instance, base.user)
         return replace(self._reached(instance), asked_at=asked_at, remote=remote)

@@ -16,6 +16,8 @@ class BaseImage:
     id: str
     root_device: str
     user: str
+    devices: tuple[str, ...] = ()
+    """All that it maps, the root's included."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def base_image(aws: Aws, run: Run) -> BaseImage:
         )
     if chosen is None:
         run.ledger.stage("base", image_id=image_id)
-    return BaseImage(image_id, found[0]["RootDeviceName"], base.user)
+    devices = tuple(mapping["DeviceName"] for mapping in found[0].get("BlockDeviceMappings", ()))
+    return BaseImage(image_id, found[0]["RootDeviceName"], base.user, devices)
 
 
 def place(aws: Aws, subnets: tuple[str, ...]) -> Place:

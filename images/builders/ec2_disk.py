@@ -91,9 +91,10 @@ def _volume(aws: Aws, run: Run, image: Image, zone: str) -> VolumeTypeDef:
     if known is not None and known.id:
         return _described(aws, run, known.id)
     run.ledger.intend("volume", PART)
-    with translated(f"making a volume of {image.snapshots[0]}"):
+    root = next(volume for volume in image.volumes if volume.holds == "root")
+    with translated(f"making a volume of {root.snapshot}"):
         volume_id = aws.ec2.create_volume(
-            SnapshotId=image.snapshots[0],
+            SnapshotId=root.snapshot,
             AvailabilityZone=zone,
             VolumeType="gp3",
             ClientToken=f"{run.id}-{PART}-{zone}",

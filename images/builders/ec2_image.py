@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from images.aws import Aws, tag_specifications, translated, until_consistent
 from images.builders import Image
 from images.builders.ec2_launch import described, find, state_reason
+from images.builders.ec2_volume import disk_gib, volumes_of
 from images.builders.ec2_wait import image_limit_s, wait_for
 from images.errors import AwsRefused, BuilderError, RunError
 from images.run import Run
@@ -29,14 +30,15 @@ def make_image(aws: Aws, run: Run, wait_limit_s: float) -> Image:
     found = find_image(aws, image_name(run))
     image_id = found["ImageId"] if found else _created(aws, run)
     run.ledger.made("image", "image", image_id)
-    limit_s = image_limit_s(run.recipe.disk.root_gib, wait_limit_s)
-    image = available(aws, run, image_id, limit_s)
+    image = available(aws, run, image_id, image_limit_s(disk_gib(run.recipe), wait_limit_s))
     require_tokens(aws, image)
+    volumes = volumes_of(image, run.recipe)
     return Image(
         id=image_id,
         name=image_name(run),
         region=aws.region,
-        snapshots=snapshots_of(image),
+        snapshots=tuple(volume.snapshot for volume in volumes),
+        volumes=volumes,
         initialization_mib_s=run.recipe.disk.initialization_mib_s,
     )
 

@@ -33,6 +33,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class DataVolume:
+    """A volume beside the root: an empty one, or what a snapshot holds."""
+
+    device: str
+    gib: int
+    throughput_mib_s: int
+    iops: int
+    snapshot: str | None = None
+    initialization_mib_s: int | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What to launch, whichever candidate it becomes."""
 
@@ -49,6 +61,8 @@ class Request:
     """To be imaged, and so to be stopped: a one-time spot instance cannot be."""
     instance_profile: str | None = None
     kms_key_id: str | None = None
+    data: DataVolume | None = None
+    """Made with the machine and gone with it: there is no moment at which it could be left behind alone."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,7 @@ def parameters(run: Run, request: Request, attempt: Attempt) -> RunInstancesRequ
                 "DeleteOnTermination": True,
             }
         ],
-        "BlockDeviceMappings": [{"DeviceName": request.root_device, "Ebs": _root(request)}],
+        "BlockDeviceMappings": _disks(request),
         "InstanceInitiatedShutdownBehavior": "terminate",
         # Two hops: containers sit behind a bridge.
         "MetadataOptions": {
@@ -157,17 +171,39 @@ def parameters(run: Run, request: Request, attempt: Attempt) -> RunInstancesRequ
     return wanted
 
 
-def _root(request: Request) -> Any:
-    key = {} if request.kms_key_id is None else {"KmsKeyId": request.kms_key_id}
-    return {
-        "VolumeSize": request.disk.root_gib,
-        "VolumeType": "gp3",
-        "Throughput": request.disk.throughput_mib_s,
-        "Iops": request.disk.iops,
-        "Encrypted": True,
-        "DeleteOnTermination": True,
-        **key,
+def _disks(request: Request) -> list[Any]:
+    disk, data = request.disk, request.data
+    root = {
+        **_gp3(disk.root_gib, disk.throughput_mib_s, disk.iops),
+        **_encrypted(request),
     }
+    disks = [{"DeviceName": request.root_device, "Ebs": root}]
+    if data is not None:
+        # A snapshot of ours is encrypted, and so is what is made of it: nothing may be said of it then.
+        origin = _encrypted(request) if data.snapshot is None else _restored(data)
+        ebs = {**_gp3(data.gib, data.throughput_mib_s, data.iops), **origin}
+        disks.append({"DeviceName": data.device, "Ebs": ebs})
+    return disks
+
+
+def _gp3(gib: int, throughput_mib_s: int, iops: int) -> dict[str, Any]:
+    return {
+        "VolumeSize": gib,
+        "VolumeType": "gp3",
+        "Throughput": throughput_mib_s,
+        "Iops": iops,
+        "DeleteOnTermination": True,
+    }
+
+
+def _encrypted(request: Request) -> dict[str, Any]:
+    key = {} if request.kms_key_id is None else {"KmsKeyId": request.kms_key_id}
+    return {"Encrypted": True, **key}
+
+
+def _restored(data: DataVolume) -> dict[str, Any]:
+    rate = data.initialization_mib_s
+    return {"SnapshotId": data.snapshot, **({} if rate is None else {"VolumeInitializationRate": rate})}
 
 
 def _spot(run: Run, request: Request) -> Any:
@@ -195,7 +231,7 @@ def _asked(ledger: Ledger, part: str) -> int:
 def _launched(aws: Aws, run: Run, request: Request, attempt: Attempt) -> str:
     part = request.part
     if not attempt.repeated:
-        run.ledger.intend("instance", part, token=attempt.token, candidate=asdict(attempt.candidate))
+        _announce(run, request, attempt)
     try:
         answer = until_consistent(
             f"launching the {part} ({attempt.candidate})",
@@ -205,13 +241,30 @@ def _launched(aws: Aws, run: Run, request: Request, attempt: Attempt) -> str:
         )
     except AwsRefused as error:
         if error.code not in _UNANSWERED:
-            run.ledger.gone("instance", part)
+            _take_back(run, request)
         if error.code in NO_CAPACITY:
             raise NoCapacity(error.message) from error
         raise
     instance_id = answer["Instances"][0]["InstanceId"]
     run.ledger.made("instance", part, instance_id)
     return instance_id
+
+
+def _announce(run: Run, request: Request, attempt: Attempt) -> None:
+    if request.data is not None:
+        run.ledger.intend("volume", volume_name(request.part), device=request.data.device)
+    run.ledger.intend("instance", request.part, token=attempt.token, candidate=asdict(attempt.candidate))
+
+
+def _take_back(run: Run, request: Request) -> None:
+    run.ledger.gone("instance", request.part)
+    if request.data is not None:
+        run.ledger.gone("volume", volume_name(request.part))
+
+
+def volume_name(part: str) -> str:
+    """Of a machine's volume beside its root, in the ledger; in AWS it carries the machine's own tags."""
+    return f"{part}-data"
 
 
 def _profile_too_new(error: AwsRefused) -> bool:
@@ -223,7 +276,7 @@ def _running(aws: Aws, run: Run, request: Request, instance_id: str) -> Instance
         instance = described(aws, run, instance_id)
         state = instance["State"]["Name"]
         if state in _DEAD:
-            run.ledger.gone("instance", request.part)
+            _take_back(run, request)
             raise _died(request.part, instance_id, state_reason(instance))
         # A builder that this run has stopped already is as good: it is about to be imaged.
         return instance if state in ("running", "stopping", "stopped") else None

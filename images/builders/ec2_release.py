@@ -10,6 +10,7 @@ from images.aws import Aws, tag_specifications, translated, until_consistent
 from images.builders import Image
 from images.builders.ec2_image import available, find_image, require_tokens
 from images.builders.ec2_settings import Copy, Ec2Settings
+from images.builders.ec2_volume import disk_gib, volumes_of
 from images.builders.ec2_wait import image_limit_s
 from images.errors import AwsRefused
 from images.run import Run
@@ -33,9 +34,10 @@ def release(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> Image:
 def _copied(aws: Aws, run: Run, image: Image, settings: Ec2Settings) -> dict[str, str]:
     """All are started before any is waited for: they go on side by side."""
     started = {copy.region: _start_copy(aws.at(copy.region), run, image, copy) for copy in settings.copies}
-    limit_s = image_limit_s(run.recipe.disk.root_gib, settings.wait_limit_s)
+    limit_s = image_limit_s(disk_gib(run.recipe), settings.wait_limit_s)
     for region, image_id in started.items():
         copied = available(aws.at(region), run, image_id, limit_s)
+        volumes_of(copied, run.recipe)  # a copy that lacks one would be published, and serve nothing
         require_tokens(aws.at(region), copied)
     return started
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from images.recipe import Recipe
 from images.steps.clean import clean, cut_access
-from images.steps.command import Action, Command, Facts, Materials, NamedStep
+from images.steps.command import Action, Command, Facts, Materials, NamedStep, Strategy
 from images.steps.containers import containers
 from images.steps.packages import container_toolkit, docker, hold, wait
 from images.steps.shell import root
 from images.steps.units import image_record, units
-from images.steps.verify import absent, present
+from images.steps.verify import absent, attached, present
 from images.steps.weights import weights
 
 WARM_SECONDS = 1800
@@ -46,6 +46,11 @@ def finish(recipe: Recipe, facts: Facts, materials: Materials) -> tuple[NamedSte
         ("verify that it is clean", absent(facts)),
         ("cut access", cut_access(facts)),
     )
+
+
+def on_node(recipe: Recipe, strategy: Strategy | None) -> tuple[NamedStep, ...]:
+    """What a fresh node is asked beside its golden checks."""
+    return _named(("look at its weights", attached(recipe, strategy)))
 
 
 def steps(recipe: Recipe, facts: Facts, materials: Materials) -> tuple[NamedStep, ...]:

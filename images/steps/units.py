@@ -47,13 +47,17 @@ def service_files(recipe: Recipe, strategy: Strategy | None) -> dict[str, str]:
     files = {
         "goldenfleet-firstboot.service": shipped("goldenfleet-firstboot.service"),
         "goldenfleet-server.service": shipped(
-            "goldenfleet-server.service", ARGUMENTS=_joined(server_arguments(recipe))
+            "goldenfleet-server.service",
+            ARGUMENTS=_joined(server_arguments(recipe)),
+            # The embedded engine reads its weights in our server's container.
+            READS=WEIGHTS if recipe.engine is not None and recipe.engine.kind == "embedded" else "/",
         ),
     }
     if recipe.engine is not None and recipe.engine.container is not None:
         files["goldenfleet-engine.service"] = shipped(
             "goldenfleet-engine.service",
             KIND=recipe.engine.kind,
+            WEIGHTS=WEIGHTS,
             ARGUMENTS=_joined(engine_arguments(recipe, strategy)),
         )
     if strategy in BAKED:

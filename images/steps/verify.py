@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from images.forbidden import FORBIDDEN
 from images.recipe import Recipe
-from images.steps.command import Command, Facts, Materials
+from images.steps.command import Command, Facts, Materials, Strategy
 from images.steps.shell import CONFIG, SHARE, WEIGHTS, quote, root
 from images.steps.units import service_files
 from images.steps.weights import BAKED, strategy_of
 
 FREE_KIB = 1024 * 1024
+# A volume that is still being filled from its snapshot, at its slowest for one reader: 5 MiB/s.
+_READ_BYTES_PER_S = 5 * 1024 * 1024
 
 
 def present(recipe: Recipe, facts: Facts, materials: Materials) -> Iterator[Command]:
@@ -23,6 +25,8 @@ def present(recipe: Recipe, facts: Facts, materials: Materials) -> Iterator[Comm
         )
     for name in ("docker.service", *service_files(recipe, strategy)):
         yield _must(f"systemctl is-enabled --quiet {quote(name)}", f"enabled unit {name}")
+    if strategy == "baked-volume":
+        yield _must(f"mountpoint --quiet {WEIGHTS}", "the volume of the weights")
     if recipe.weights is not None and strategy in BAKED:
         for file in recipe.weights.files:
             path = quote(f"{WEIGHTS}/{file.name}")
@@ -39,6 +43,20 @@ def present(recipe: Recipe, facts: Facts, materials: Materials) -> Iterator[Comm
         f'test "$(df --output=avail -k / | tail -n 1)" -ge {FREE_KIB}',
         "1 GiB of free space: enlarge disk.root_gib",
     )
+
+
+def attached(recipe: Recipe, strategy: Strategy | None) -> Iterator[Command]:
+    """On a fresh node: the weights' volume is mounted, cannot be written, and holds them and no more."""
+    if recipe.weights is None or strategy != "baked-volume":
+        return
+    files = recipe.weights.files
+    mounted = f"findmnt --options ro --mountpoint {WEIGHTS} >/dev/null"
+    yield _must(mounted, f"{WEIGHTS}, mounted read-only")
+    found = f'"$(find {WEIGHTS} -type f | wc --lines)"'
+    yield _must(f"test {found} -eq {len(files)}", f"{len(files)} files and no more in {WEIGHTS}")
+    listed = "".join(f"{file.sha256}  {WEIGHTS}/{file.name}\n" for file in files)
+    timeout_s = 300 + recipe.weights.bytes / _READ_BYTES_PER_S
+    yield Command("sha256sum --check --strict --quiet", sudo=True, stdin=listed.encode(), timeout_s=timeout_s)
 
 
 def absent(facts: Facts) -> Iterator[Command]:

@@ -118,9 +118,21 @@ def _volume(materials: Materials) -> Iterator[Command]:
             "weights.strategy is baked-volume, and the builder attached no second volume",
             "bake on EC2, or choose baked-root",
         )
-    yield root(f"mkfs.ext4 -q -F -m 0 -L {_LABEL} {quote(device)}", 600)
-    yield root(f"mount LABEL={_LABEL} {WEIGHTS}", 60)
-    entry = f"LABEL={_LABEL} {WEIGHTS} ext4 ro,noatime,x-systemd.device-timeout=60 0 0"
+    path = quote(device)
+    missing = quote(f"no device {device}: the builder's second volume did not come up")
+    yield root(
+        f"for i in $(seq 60); do test -b {path} && exit 0; sleep 1; done; echo {missing} >&2; exit 1", 90
+    )
+    # Made once: a run that goes on keeps what it has fetched.
+    made = f'test "$(blkid --match-tag LABEL --output value {path})" = {_LABEL}'
+    yield root(f"{made} || mkfs.ext4 -q -F -m 0 -L {_LABEL} {path}", 600)
+    yield root(
+        f"if mountpoint --quiet {WEIGHTS}; then mount -o remount,rw {WEIGHTS};"
+        f" else mount {path} {WEIGHTS}; fi",
+        60,
+    )
+    # nofail: without it a node that lacks the volume boots into a rescue shell that nobody can reach.
+    entry = f"LABEL={_LABEL} {WEIGHTS} ext4 ro,noatime,nofail,x-systemd.device-timeout=60 0 0"
     yield root(f"grep --quiet {_LABEL} /etc/fstab || echo {quote(entry)} >> /etc/fstab", 60)
 
 

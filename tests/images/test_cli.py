@@ -72,15 +72,6 @@ def test_a_dry_run_bakes_nothing(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("account")
-def test_what_the_builder_cannot_bake_is_refused_before_anything_is_made(run: Run, tmp_path: Path) -> None:
-    """A plan that wants a second volume is exit code 2, names a way out, and begins no run."""
-    result = run("bake", "model-gpu-vllm", "--state", str(tmp_path))
-    assert result.exit_code == 2
-    assert "baked-root" in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("arguments", [(), ("gateway-cpu", "--resume", "20260101-000000-aaaaaa")])
 def test_a_bake_wants_a_recipe_or_a_run(run: Run, arguments: tuple[str, ...]) -> None:
     """Neither and both are usage errors."""

@@ -8,7 +8,7 @@ import pytest
 from images.instance_types import TYPES
 from images.recipe import Recipe
 from images.steps.command import Strategy
-from images.weights import BOOT_S, Option, options, pick
+from images.weights import BOOT_S, Option, options, pick, volume_gib
 
 SHA = "a" * 64
 
@@ -106,6 +106,27 @@ def test_costs(make: Callable[..., Recipe]) -> None:
     initialization = 15e9 / 1024**3 * 0.0036
     assert volume.usd_per_launch.value == pytest.approx(volume.seconds.value * 1.006 / 3600 + initialization)
     assert volume.usd_per_month.value == pytest.approx(15 * 0.13 + 875 * 0.04)
+
+
+def test_initialization_costs_by_rate_and_data(make: Callable[..., Recipe]) -> None:
+    """A third of the rate is a third of the price; on the root, base and containers are initialized too."""
+    disk = {"root_gib": 500, "base_gib": 60, "throughput_mib_s": 1000, "initialization_mib_s": 100}
+    recipe = make(disk=disk)
+    found = table(recipe, "g5.xlarge")
+    weights = 15e9 / 1024**3
+    rest = 60 + sum(container.unpacked_gib for container in recipe.containers)
+    priced: dict[Strategy, float] = {"baked-volume": weights, "baked-root": rest + weights}
+    for strategy, gib in priced.items():
+        waiting = found[strategy].seconds.value * 1.006 / 3600
+        assert found[strategy].usd_per_launch.value == pytest.approx(waiting + gib * 0.0012)
+
+
+def test_a_volume_has_room_for_its_file_system(make: Callable[..., Recipe]) -> None:
+    """Room for ext4 beside the weights; what no volume holds is refused with both sizes."""
+    small = make().weights
+    assert small is not None
+    assert volume_gib(small) * 1024**3 > small.bytes * 1.05
+    assert "one volume holds 16384 GiB" in (table(make(20_000), "g5.12xlarge")["baked-volume"].refused or "")
 
 
 def test_pick_the_fastest(make: Callable[..., Recipe]) -> None:

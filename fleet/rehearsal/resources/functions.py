@@ -56,6 +56,31 @@ def _parameter(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
     }
 
 
+def _parameters_by_path(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
+    _only(arguments, "path", "recursive", "withDecryption")
+    path, recursive = arguments["path"], bool(arguments.get("recursive", False))
+    decrypted = bool(arguments.get("withDecryption", True))
+    asked = {"Path": path, "Recursive": recursive, "WithDecryption": decrypted}
+    found: list[dict[str, Any]] = []
+    while True:
+        page = aws.call("ssm.GetParametersByPath", **asked)
+        found += page["Parameters"]
+        if not page.get("NextToken"):
+            break
+        asked["NextToken"] = page["NextToken"]
+    return {
+        "id": path,
+        "path": path,
+        "names": [each["Name"] for each in found],
+        "values": [each["Value"] for each in found],
+        "types": [each["Type"] for each in found],
+        "arns": [each["ARN"] for each in found],
+        "recursive": recursive,
+        "withDecryption": decrypted,
+        "region": aws.region,
+    }
+
+
 def _image(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
     _only(arguments, "executableUsers", "filters", "includeDeprecated", "mostRecent", "nameRegex", "owners")
     if arguments.get("nameRegex"):
@@ -138,4 +163,5 @@ _FUNCTIONS: Mapping[str, Callable[[Aws, Mapping[str, Any]], Answer]] = {
     "aws:index/getPartition:getPartition": _partition,
     "aws:index/getRegion:getRegion": _region,
     "aws:ssm/getParameter:getParameter": _parameter,
+    "aws:ssm/getParametersByPath:getParametersByPath": _parameters_by_path,
 }

@@ -59,6 +59,43 @@ def published_images(stack: str, config: Mapping[str, str]) -> dict[str, str]:
     return {f"/goldenfleet/{stack}/image/{tier['recipe']}/{tier['channel']}": IMAGE_ID for tier in tiers}
 
 
+VOLUMES_PARAMETER = f"/goldenfleet/{{stack}}/launch/{IMAGE_ID}/volumes"
+ROOT_VOLUME: Mapping[str, Any] = {
+    "holds": "root",
+    "device": "/dev/sda1",
+    "snapshot": "snap-1",
+    "gib": 8,
+    "throughput_mib_s": 125,
+    "iops": 3000,
+    "initialization_mib_s": None,
+}
+WEIGHTS_VOLUME: Mapping[str, Any] = {
+    "holds": "weights",
+    "device": "/dev/sdf",
+    "snapshot": "snap-2",
+    "gib": 17,
+    "throughput_mib_s": 500,
+    "iops": 4000,
+    "initialization_mib_s": 300,
+}
+
+
+def volumes(*asked: Mapping[str, Any]) -> dict[str, str]:
+    """The parameter that a bake has written of the rehearsal stack's image."""
+    text = json.dumps({"format": 1, "volumes": asked})
+    return {VOLUMES_PARAMETER.format(stack="rehearsal"): text}
+
+
+def asking_images() -> dict[str, dict[str, str]]:
+    """Name -> what the rehearsal stack's image asks of its volumes."""
+    fast_root = {**ROOT_VOLUME, "throughput_mib_s": 1000, "iops": 5000, "initialization_mib_s": 200}
+    return {
+        "weights volume": volumes(ROOT_VOLUME, WEIGHTS_VOLUME),
+        "weights on the root": volumes(fast_root),
+        "own pace": volumes(ROOT_VOLUME, {**WEIGHTS_VOLUME, "initialization_mib_s": None}),
+    }
+
+
 def arm_tiers() -> str:
     tiers = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
     for tier in tiers.values():
@@ -73,6 +110,8 @@ def refused_changes() -> dict[str, dict[str, Any]]:
         "no image": {"images": {}},
         "no image id": {"images": {parameter: "latest"}},
         "other processor": {"config": {"goldenfleet:tiers": arm_tiers()}},
+        "rate out of range": {"more": volumes({**WEIGHTS_VOLUME, "initialization_mib_s": 500})},
+        "root too small": {"more": volumes({**ROOT_VOLUME, "gib": 17})},
         "too few zones": {"config": {"goldenfleet:network": '{"zones": 5}'}},
         "unknown key": {"config": {"goldenfleet:tier": "{}"}},
     }
@@ -85,11 +124,20 @@ def runs() -> dict[str, dict[str, Any]]:
         for stack, config in configs.items()
     }
     base = good["rehearsal"]
-    bad = {
-        name: {**base, **change, "config": {**base["config"], **change.get("config", {})}}
-        for name, change in refused_changes().items()
-    }
-    return {**good, **bad}
+    bad = {name: _changed(base, **change) for name, change in refused_changes().items()}
+    asking = {name: _changed(base, more=more) for name, more in asking_images().items()}
+    return {**good, **bad, **asking}
+
+
+def _changed(
+    base: dict[str, Any],
+    *,
+    config: Mapping[str, str] | None = None,
+    images: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    published = base["images"] if images is None else images
+    return {**base, "config": {**base["config"], **(config or {})}, "images": {**published, **(more or {})}}
 
 
 def record_all() -> str:
@@ -139,6 +187,18 @@ def registered_prod(recorded: dict[str, Any]) -> Registered:
 @pytest.fixture
 def registered_rehearsal(recorded: dict[str, Any]) -> Registered:
     return parsed(recorded, "rehearsal")
+
+
+@pytest.fixture
+def mappings(recorded: dict[str, Any]) -> Callable[[str], list[dict[str, Any]]]:
+    """Block device mappings of the model tier's template, for one of `asking_images`."""
+
+    def of(name: str) -> list[dict[str, Any]]:
+        made = {**recorded, "rehearsal": recorded[name]}
+        template = parsed(made, "rehearsal").one("ec2/launchTemplate:LaunchTemplate", "model")
+        return list(template.inputs["blockDeviceMappings"])
+
+    return of
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Runs the program on Pulumi's mocks, as often as asked: importing pulumi_aws costs far more than a run.
 
-Reads {name: {stack, config, images}} as JSON on stdin, `images` being parameter -> image id, and writes
+Reads {name: {stack, config, images}} as JSON on stdin, `images` being parameter -> its value, and writes
 {name: what was registered or refused} on stdout.
 """
 
@@ -46,6 +46,8 @@ class Aws(pulumi.runtime.Mocks):
                 return {"region": "us-east-1"}
             case "aws:ssm/getParameter:getParameter":
                 return self._parameter(args.args["name"])
+            case "aws:ssm/getParametersByPath:getParametersByPath":
+                return {"names": [n for n in self._images if n.rpartition("/")[0] == args.args["path"]]}
             case "aws:ec2/getAmi:getAmi":
                 return IMAGE
         raise LookupError(args.token)

@@ -85,6 +85,41 @@ def test_volumes_are_encrypted(registered: Registered) -> None:
         assert volume["throughput"] <= volume["iops"] / 4
 
 
+def test_weights_come_on_their_own_volume(mappings: Callable[[str], list[dict[str, Any]]]) -> None:
+    """From the image's snapshot at its rate, throughput and operations; a word on encryption AWS refuses."""
+    root, weights = mappings("weights volume")
+    assert weights == {
+        "deviceName": "/dev/sdf",
+        "ebs": {
+            "snapshotId": "snap-2",
+            "volumeInitializationRate": 300,
+            "volumeSize": 17,
+            "volumeType": "gp3",
+            "throughput": 500,
+            "iops": 4000,
+            "deleteOnTermination": "true",
+        },
+    }
+    assert "volumeInitializationRate" not in root["ebs"]
+    assert "volumeInitializationRate" not in mappings("own pace")[1]["ebs"]
+
+
+def test_a_root_that_holds_the_weights_is_as_fast_as_they_ask(
+    mappings: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    """The image's throughput, operations and rate, where the stack asks for less; the stack's own size."""
+    (root,) = mappings("weights on the root")
+    assert root["ebs"] == {
+        "volumeInitializationRate": 200,
+        "volumeSize": 16,
+        "volumeType": "gp3",
+        "throughput": 1000,
+        "iops": 5000,
+        "encrypted": "true",
+        "deleteOnTermination": "true",
+    }
+
+
 def test_nodes_have_no_public_address_and_no_key(registered: Registered) -> None:
     """Nothing gives one: template, subnet, or a subnet with a way in."""
     for template in registered.of("ec2/launchTemplate:LaunchTemplate"):
@@ -579,6 +614,20 @@ def test_a_missing_image_is_named(refusal: Callable[[str], str]) -> None:
 def test_a_parameter_that_holds_no_image_id_is_refused(refusal: Callable[[str], str]) -> None:
     """What it holds is shown."""
     assert "holds 'latest', which is no image id" in refusal("no image id")
+
+
+def test_a_rate_that_ebs_refuses_is_refused(refusal: Callable[[str], str]) -> None:
+    """Before anything is made, with the parameter and the number."""
+    said = refusal("rate out of range")
+    assert f"/goldenfleet/rehearsal/launch/{IMAGE_ID}/volumes cannot be used" in said
+    assert "initialization_mib_s: Input should be less than or equal to 300, not 500" in said
+
+
+def test_a_root_smaller_than_the_images_is_refused(refusal: Callable[[str], str]) -> None:
+    """Auto Scaling would find out at the first launch, and launch nothing."""
+    said = refusal("root too small")
+    assert "tiers.model.volumeGib is 16, and the root volume" in said
+    assert "raise it to 17" in said
 
 
 def test_an_image_of_another_processor_is_refused(refusal: Callable[[str], str]) -> None:

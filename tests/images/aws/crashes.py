@@ -23,7 +23,7 @@ from images.builders.ec2_settings import Ec2Settings
 from images.errors import LeftBehind
 from images.run import LASTS_S
 from tests.images.aws.layer_parts import Lags
-from tests.images.aws.world import OTHER_REGION, REGION, World, hooked, in_process, leftovers
+from tests.images.aws.world import OTHER_REGION, REGION, World, hooked, in_process, leftovers, weighty
 
 _AT_ONCE = 3
 # Shorter than AWS's, in fake seconds: every question asked meanwhile is another moment.
@@ -92,6 +92,7 @@ def remains(world: World) -> list[str]:
             }
         name = f"/goldenfleet/lab/image/{pointer.recipe}/{pointer.channel}"
         found -= {name, f"/goldenfleet/lab/manifest/{pointer.image_id}/0"}
+        found -= {f"/goldenfleet/lab/launch/{pointer.image_id}/volumes"}
     return sorted(found)
 
 
@@ -107,7 +108,7 @@ def killed(world: World, forks: Forks) -> None:
             forks.finish(swept(world, world.runs))
 
     with hooked(*_before_and_after(moment)):
-        world.bake()
+        world.bake(wanted=weighty())
 
 
 def killed_elsewhere(world: World, forks: Forks) -> None:
@@ -118,7 +119,7 @@ def killed_elsewhere(world: World, forks: Forks) -> None:
             forks.finish(swept(world, Path("nothing-here")))
 
     with hooked(*_before_and_after(moment)):
-        world.bake()
+        world.bake(wanted=weighty())
 
 
 def interrupted(world: World, forks: Forks) -> None:
@@ -128,14 +129,14 @@ def interrupted(world: World, forks: Forks) -> None:
 
     try:
         with hooked(*_before_and_after(moment)):
-            world.bake()
+            world.bake(wanted=weighty())
     except KeyboardInterrupt:
         forks.finish(remains(world))
 
 
 def interrupted_twice(world: World, forks: Forks) -> None:
     def moment(name: str) -> None:
-        first_ones = ("after 1 CreateImage", "after 2 PutParameter")
+        first_ones = ("after 1 CreateImage", "after 3 PutParameter")
         if forks.moment.count("then") == 1:
             return
         if (forks.moment or name in first_ones) and forks.fork(name):
@@ -143,7 +144,7 @@ def interrupted_twice(world: World, forks: Forks) -> None:
 
     try:
         with hooked(*_before_and_after(moment)):
-            world.bake()
+            world.bake(wanted=weighty())
     except LeftBehind as error:
         told = [] if "what is left:" in error.message else [f"not told what is left: {error}"]
         forks.finish([*told, *swept(world, world.runs)])

@@ -15,7 +15,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.core.utils import camelcase_to_underscores
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.responses import EC2Response
 
 from tests.images.aws.layer_parts import (
@@ -28,15 +28,19 @@ from tests.images.aws.layer_parts import (
     id_of,
     iso,
     matches,
+    of_image,
+    of_machine,
     only_instance,
     plain_answer,
     set_state,
+    snapshots_below,
     strings,
     tag_map,
     tags_for,
 )
 
 MOTO_VERSION = "5.2.5"
+ACCOUNT = "123456789012"
 
 
 @dataclass
@@ -181,13 +185,15 @@ class Layer:
     def _create_image(self, response: Any, params: Any, plain: Callable[[], Any]) -> Any:
         backend = response.ec2_backend
         self._refuse_duplicate(backend, params["Name"])
-        state = backend.get_instance(params["InstanceId"]).state
+        instance = backend.get_instance(params["InstanceId"])
+        state = instance.state
         if state != "stopped":
             self.defects.append(f"{params['InstanceId']} imaged while {state}")
         response.params["TagSpecifications"] = [
             each for each in params.get("TagSpecifications", []) if each["ResourceType"] == "image"
         ]
         result = plain()
+        of_machine(backend, backend.amis[result.result["ImageId"]], instance)
         self._made_image(backend, result.result["ImageId"], params, self.lags.imaging)
         return result
 
@@ -196,7 +202,10 @@ class Layer:
             self._refuse_duplicate(response.ec2_backend, params["Name"])
             result = plain()
             image_id = result.result["ImageId"]
-            response.ec2_backend.amis[image_id].add_tags(tag_map(params, "image"))
+            copy = response.ec2_backend.amis[image_id]
+            copy.add_tags(tag_map(params, "image"))
+            source = ec2_backends[ACCOUNT][params["SourceRegion"]].amis[params["SourceImageId"]]
+            of_image(response.ec2_backend, copy, source)
             self._made_image(response.ec2_backend, image_id, params, self.lags.copying)
             return result
 
@@ -205,16 +214,18 @@ class Layer:
     def _made_image(self, backend: EC2Backend, image_id: str, params: Any, takes: float) -> None:
         image = backend.amis[image_id]
         image.creation_date = datetime.fromtimestamp(self.clock.now(), UTC)
-        image.ebs_snapshot.add_tags(tag_map(params, "snapshot"))
-        image.ebs_snapshot.start_time = image.creation_date
-        for resource_id in (image_id, image.ebs_snapshot.id):
-            self._hide(resource_id)
+        self._hide(image_id)
+        for snapshot in snapshots_below(image):
+            snapshot.add_tags(tag_map(params, "snapshot"))
+            snapshot.start_time = image.creation_date
+            self._hide(snapshot.id)
         if self.image_fails:
             image.state_reason = {"Code": "Client.Failed", "Message": self.image_fails}
             self._change(image_id, takes, "pending", "failed")
             return
         self._change(image_id, takes, "pending", "available")
-        self._change(image.ebs_snapshot.id, takes, "pending", "completed")
+        for snapshot in snapshots_below(image):
+            self._change(snapshot.id, takes, "pending", "completed")
 
     def _refuse_duplicate(self, backend: EC2Backend, name: str) -> None:
         if any(image.name == name for image in backend.amis.values()):
@@ -262,7 +273,9 @@ class Layer:
         image = response.ec2_backend.amis.get(params["ImageId"])
         result = plain()
         if params.get("DeleteAssociatedSnapshots") and image is not None:
-            response.ec2_backend.delete_snapshot(image.ebs_snapshot.id)
+            for snapshot in snapshots_below(image):
+                if snapshot.id in response.ec2_backend.snapshots:
+                    response.ec2_backend.delete_snapshot(snapshot.id)
         return result
 
     # --- keys, groups, volumes

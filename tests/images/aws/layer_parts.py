@@ -10,6 +10,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
+from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import InstanceState
 
 ABSENT_CODES = {
@@ -78,6 +79,66 @@ class SpotRequest:
     persistent: bool
     tags: list[dict[str, str]]
     state: str = "active"
+
+
+class WholeAmi(Ami):  # type: ignore[misc]
+    """An image that knows every volume of its machine; moto's knows the root alone, as 15 GiB."""
+
+    sizes: dict[str, int]
+    """Device -> GiB, the root's first."""
+    more: dict[str, Any]
+    """Device of a further volume -> its snapshot."""
+
+    @property
+    def all_snapshots(self) -> list[Any]:
+        return [self.ebs_snapshot, *self.more.values()]
+
+    @property
+    def block_device_mappings(self) -> list[dict[str, Any]]:
+        snapshots = {self.root_device_name: self.ebs_snapshot, **self.more}
+        # EC2 tells them in no order that could be relied on.
+        return [
+            {
+                "DeviceName": device,
+                "Ebs": {
+                    "SnapshotId": snapshots[device].id,
+                    "VolumeSize": size,
+                    "VolumeType": "gp3",
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            }
+            for device, size in reversed(self.sizes.items())
+        ]
+
+
+def snapshots_below(image: Any) -> list[Any]:
+    return image.all_snapshots if isinstance(image, WholeAmi) else [image.ebs_snapshot]
+
+
+def of_machine(backend: EC2Backend, image: Any, instance: Any) -> None:
+    """Let `image` stand for all volumes of `instance`, the first of which is its root."""
+    attached = dict(instance.block_device_mapping)
+    image.__class__ = WholeAmi
+    image.root_device_name, *others = attached
+    image.sizes = {device: backend.volumes[block.volume_id].size for device, block in attached.items()}
+    image.more = {
+        device: backend.create_snapshot(attached[device].volume_id, f"of {image.id}", None, from_ami=image.id)
+        for device in others
+    }
+
+
+def of_image(backend: EC2Backend, image: Any, source: Any) -> None:
+    """Let the copy `image` have all snapshots of `source`, which lies in another region."""
+    if not isinstance(source, WholeAmi):
+        return
+    image.__class__ = WholeAmi
+    image.root_device_name, image.sizes = source.root_device_name, dict(source.sizes)
+    image.more = {}
+    for device in source.more:
+        volume = backend.create_volume(size=source.sizes[device], zone_name=f"{backend.region_name}a")
+        image.more[device] = backend.create_snapshot(volume.id, "copied", None, from_ami=image.id)
+        backend.delete_volume(volume.id)
 
 
 def plain_answer(action: str, plain: Callable[[], Any] | None) -> Any:

@@ -53,6 +53,7 @@ def test_whole_bake(world: World) -> None:
     assert json.loads(world.channels().manifest(pointer.image_id))["run_id"] == manifest.run_id
     assert sorted(each.split("-")[0] for each in leftovers(world)) == [
         "/goldenfleet/lab/image/lab",
+        "/goldenfleet/lab/launch/ami",
         "/goldenfleet/lab/manifest/ami",
         "ami",
         "snap",

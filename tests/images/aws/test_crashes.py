@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -77,17 +76,49 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 @pytest.mark.parametrize("operation", ["RunInstances", "CreateImage"])
 def test_a_killed_process_is_swept(served: World, operation: str) -> None:
     """A baking process that gets SIGKILL lets go of its run, and the sweep removes what it left."""
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.images.aws.victim", operation, str(served.state)],
-        cwd=ROOT,
-        env=os.environ,
-        check=False,
-        timeout=120,
-    )
+    killed = subprocess.run(victim("killed", operation, served), cwd=ROOT, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     (run_id,) = run_ids(served.runs)
     assert not is_held(served.runs / run_id)
     assert len(leftovers(served)) >= 3
+    sweep = served.sweep()
+    assert sweep.apply(sweep.plan()) == ()
+    assert leftovers(served) == []
+
+
+def victim(how: str, operations: str, served: World) -> list[str]:
+    return [sys.executable, "-m", "tests.images.aws.victim", how, operations, str(served.state)]
+
+
+def terminated(served: World, *operations: str) -> tuple[int, str]:
+    """Exit status and stderr of a baking process that gets SIGTERM as each of `operations` was answered."""
+    command = victim("told", ",".join(operations), served)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        for operation in operations:
+            assert process.stdout.readline() == f"{operation}\n"
+            assert leftovers(served)
+            process.terminate()
+        _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("operation", ["ImportKeyPair", "RunInstances", "CreateImage"])
+def test_sigterm_cleans_up_as_ctrl_c_does(served: World, operation: str) -> None:
+    """A baking process that gets SIGTERM removes all it made, lets go of its run and exits with 143."""
+    status, said = terminated(served, operation)
+    assert (status, "what the run had made is removed" in said) == (143, True), said
+    assert leftovers(served) == []
+    (run_id,) = run_ids(served.runs)
+    assert not is_held(served.runs / run_id)
+
+
+def test_a_second_sigterm_says_what_is_left(served: World) -> None:
+    """SIGTERM during the clean-up ends it with a list of what stands, which the sweep removes."""
+    status, said = terminated(served, "CreateImage", "TerminateInstances")
+    assert (status, "interrupted again; what is left:" in said) == (1, True), said
+    assert "volume builder-data (vol-" in said
     sweep = served.sweep()
     assert sweep.apply(sweep.plan()) == ()
     assert leftovers(served) == []

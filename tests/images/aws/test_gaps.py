@@ -15,8 +15,9 @@ from moto import mock_aws
 
 from images.aws import Aws
 from tests.images.aws.layer_parts import Fault, Lags
-from tests.images.aws.world import REGION, World, credentials, in_process, publish_base
+from tests.images.aws.world import OTHER_REGION, REGION, World, credentials, in_process, publish_base
 
+TAGGED: Any = [{"Name": "tag:k", "Values": ["v"]}]
 LATER = "2030-01-01T00:00:00Z"
 
 
@@ -38,8 +39,8 @@ def launched(aws: Aws, **more: Any) -> str:
     return answer["Instances"][0]["InstanceId"]
 
 
-def stopped(world: World) -> str:
-    instance_id = launched(world.aws())
+def stopped(world: World, **more: Any) -> str:
+    instance_id = launched(world.aws(), **more)
     world.clock.sleep(60)
     world.aws().ec2.stop_instances(InstanceIds=[instance_id])
     world.clock.sleep(60)
@@ -67,8 +68,40 @@ def test_the_snapshot_is_tagged(layered: World) -> None:
         InstanceId=stopped(layered), Name="image", TagSpecifications=snapshot_tags()
     )
     layered.clock.sleep(60)
-    found = layered.aws().ec2.describe_snapshots(Filters=[{"Name": "tag:k", "Values": ["v"]}])
+    found = layered.aws().ec2.describe_snapshots(Filters=TAGGED)
     assert len(found["Snapshots"]) == 1
+
+
+TWO_DISKS: Any = [
+    {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "DeleteOnTermination": True}},
+    {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 14, "DeleteOnTermination": True}},
+]
+
+
+def test_plain_moto_images_one_volume(plain: Aws) -> None:
+    """Of a machine with two volumes the image has the root alone, with a size of its own."""
+    instance_id = launched(plain, BlockDeviceMappings=TWO_DISKS)
+    image_id = plain.ec2.create_image(InstanceId=instance_id, Name="image")["ImageId"]
+    (mapping,) = plain.ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"]
+    assert mapping["Ebs"]["VolumeSize"] == 15
+
+
+def test_images_have_every_volume(layered: World) -> None:
+    """Image and copy map a snapshot of every volume, all of them tagged, and removed with the image."""
+    instance_id = stopped(layered, BlockDeviceMappings=TWO_DISKS)
+    other = layered.aws(OTHER_REGION)
+    image_id = layered.aws().ec2.create_image(InstanceId=instance_id, Name="image")["ImageId"]
+    layered.clock.sleep(400)
+    wanted: Any = {"Name": "copy", "SourceImageId": image_id, "SourceRegion": REGION}
+    copied = other.ec2.copy_image(**wanted, TagSpecifications=snapshot_tags())["ImageId"]
+    layered.clock.sleep(60)
+    for aws, made in ((layered.aws(), image_id), (other, copied)):
+        mapped = aws.ec2.describe_images(ImageIds=[made])["Images"][0]["BlockDeviceMappings"]
+        sizes = {each["DeviceName"]: each["Ebs"]["VolumeSize"] for each in mapped}
+        assert sizes == {"/dev/xvda": 8, "/dev/sdf": 14}
+    assert len(other.ec2.describe_snapshots(Filters=TAGGED)["Snapshots"]) == 2
+    other.ec2.deregister_image(ImageId=copied, DeleteAssociatedSnapshots=True)
+    assert other.ec2.describe_snapshots(Filters=TAGGED)["Snapshots"] == []
 
 
 def test_plain_moto_ignores_tokens(plain: Aws) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -18,12 +19,12 @@ from images.builders.ec2_settings import Ec2Settings
 from images.channels import Channels
 from images.checks import refuse_failures, run_checks, wait_ready
 from images.clock import Clock
+from images.errors import CommandFailed
 from images.manifest import CheckPart, Manifest
 from images.recipe import Recipe, parse
 from images.remote import Login, Output
 from images.run import PART_TAG
 from images.steps import Command, Facts, Upload
-from images.steps.inventory import ask
 from images.sweep import Sweep
 from tests.images.aws.layer import Layer, installed
 from tests.images.aws.layer_parts import FakeClock, Lags
@@ -33,14 +34,9 @@ STACK = "lab"
 _OWNER = "136693071363"
 _DIGEST = "0" * 64
 FACTS = Facts("debian", "12", "bookworm", "x86_64", "admin")
-_INVENTORY = """base-files\t12.4\tamd64\tii
--- goldenfleet --
-6.1.0-25-cloud-amd64
--- goldenfleet --
-
--- goldenfleet --
-[{"Id": "sha256:1", "RepoDigests": ["registry.example/server@sha256:%s"]}]
-"""
+_SEPARATOR = "-- goldenfleet --\n"
+_INVENTORY = ("base-files\t12.4\tamd64\tii\n", "6.1.0-25-cloud-amd64\n", "\n")
+_INSPECT = "docker image inspect "
 
 
 SETTINGS = Ec2Settings.model_validate({"region": REGION, "our_address": "203.0.113.7"})
@@ -70,6 +66,34 @@ def recipe(**changes: Any) -> Recipe:
     )
 
 
+def weighty(**changes: Any) -> Recipe:
+    """A model whose weights come on a volume of their own; `changes` replace top-level tables."""
+    named: dict[str, Any] = {
+        "name": "lab-model",
+        "role": "model",
+        "engine": {"kind": "embedded", "model": "goldenfleet-embedded"},
+        "weights": {
+            "strategy": "baked-volume",
+            "files": [
+                {"name": "w.bin", "url": "https://example.org/w", "sha256": "1" * 64, "bytes": 12 * 1024**3}
+            ],
+        },
+        "disk": {
+            "root_gib": 8,
+            "base_gib": 1.4,
+            "throughput_mib_s": 500,
+            "iops": 4000,
+            "initialization_mib_s": 300,
+        },
+    }
+    return recipe(**{**named, **changes})
+
+
+def _inventory(containers: list[str]) -> str:
+    inspected = json.dumps([{"Id": f"sha256:{name}", "RepoDigests": [name]} for name in containers])
+    return _SEPARATOR.join([*_INVENTORY, inspected])
+
+
 @dataclass
 class Machine:
     """A Remote that takes every command and knows which ones it was given."""
@@ -82,9 +106,12 @@ class Machine:
 
     def run(self, command: Command, *, check: bool = True) -> Output:
         self.commands.append(command)
-        if command == ask(recipe(), FACTS):
-            return Output(_INVENTORY % _DIGEST, "", 0)
-        return next((said for part, said in self.answers.items() if part in command.line), Output("", "", 0))
+        if _SEPARATOR.strip() in command.line:
+            return Output(_inventory(command.line.rpartition(_INSPECT)[2].split()), "", 0)
+        said = next((said for part, said in self.answers.items() if part in command.line), Output("", "", 0))
+        if check and said.exit != 0:
+            raise CommandFailed(f"{command.line}: {said.stderr}")
+        return said
 
     def put(self, upload: Upload) -> None:
         raise AssertionError(f"nothing to upload in this recipe: {upload}")

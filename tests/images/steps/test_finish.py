@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -12,9 +14,10 @@ from images.errors import ManifestError
 from images.forbidden import FORBIDDEN
 from images.recipe import Recipe
 from images.steps.clean import clean, cut_access
-from images.steps.command import Command, Facts, Materials
+from images.steps.command import Command, Facts, Materials, Strategy
 from images.steps.inventory import LoadedContainer, Package, ask, parse
-from images.steps.order import finish, provision, record, steps
+from images.steps.order import finish, on_node, provision, record, steps
+from images.steps.shell import WEIGHTS
 from images.steps.verify import absent, present
 
 Lines = Callable[[Any], list[str]]
@@ -115,6 +118,69 @@ def test_present(
         "missing: a held kernel",
         "missing: 1 GiB of free space: enlarge disk.root_gib",
     ]
+
+
+def test_a_second_volume_must_be_mounted(
+    make_recipe: Callable[..., Recipe], materials: Materials, debian: Facts, lines: Lines
+) -> None:
+    """Weights beside an unmounted volume, on the root, would not be in its snapshot."""
+    given = dataclasses.replace(materials, strategy="baked-volume", weights_device="/dev/nvme1n1")
+    made = lines(present(make_recipe("rehearsal"), debian, given))
+    assert any(line.startswith(f"mountpoint --quiet {WEIGHTS} ||") for line in made)
+
+
+@pytest.mark.parametrize("strategy", ["baked-root", "s3-nvme", "s3-stream", None])
+def test_nodes_are_asked_about_a_volume_only(
+    make_recipe: Callable[..., Recipe], strategy: Strategy | None
+) -> None:
+    """Weights that are not on a volume of their own are judged by the golden checks alone."""
+    assert on_node(make_recipe("rehearsal"), strategy) == ()
+
+
+def attached_here(make_recipe: Callable[..., Recipe], folder: Path) -> list[Command]:
+    """What a node is asked of its weights, for this machine's `folder`; two files of known content."""
+    sha = hashlib.sha256(b"weights").hexdigest()
+    names = ("a.bin", "deep/b.bin")
+    files = [{"name": n, "url": "https://x.org/w", "sha256": sha, "bytes": 7} for n in names]
+    (step,) = on_node(make_recipe("rehearsal", weights={"files": files}), "baked-volume")
+    return [
+        dataclasses.replace(
+            command,
+            line=command.line.replace(WEIGHTS, str(folder)),
+            stdin=(command.stdin or b"").replace(WEIGHTS.encode(), str(folder).encode()),
+        )
+        for command in step.commands
+    ]
+
+
+def status(command: Command) -> int:
+    return subprocess.run(
+        ["sh", "-c", command.line], input=command.stdin, capture_output=True, check=False
+    ).returncode
+
+
+def test_a_node_must_have_these_weights(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Sound files pass; a file too many, one too few and one with other bytes each fail."""
+    _, counted, summed = attached_here(make_recipe, tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    for name in ("a.bin", "deep/b.bin"):
+        (tmp_path / name).write_bytes(b"weights")
+    assert (status(counted), status(summed)) == (0, 0)
+    (tmp_path / "a.bin.part").touch()
+    assert status(counted) == 1
+    (tmp_path / "a.bin.part").unlink()
+    (tmp_path / "a.bin").write_bytes(b"WEIGHTS")
+    assert (status(counted), status(summed)) == (0, 1)
+    (tmp_path / "a.bin").unlink()
+    assert (status(counted), status(summed)) == (1, 1)
+
+
+def test_a_node_must_not_write_weights(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """A folder on the root, and a volume that can be written, are not what is asked for."""
+    for place in (tmp_path, Path("/dev/shm")):
+        mounted, *_ = attached_here(make_recipe, place)
+        assert status(mounted) == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)

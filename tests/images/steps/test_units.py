@@ -169,6 +169,25 @@ def test_units_are_sound(
     assert complaints == []
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "needs"),
+    [
+        ("model-gpu-vllm", "engine", "/var/lib/goldenfleet/weights"),
+        ("model-gpu-vllm", "server", "/"),
+        ("rehearsal", "server", "/var/lib/goldenfleet/weights"),
+        ("gateway-cpu", "server", "/"),
+    ],
+)
+def test_weights_are_mounted_before_they_are_read(
+    make_recipe: Callable[..., Recipe], name: str, unit: str, needs: str
+) -> None:
+    """What reads weights waits for their volume, and does not start without it on an empty folder."""
+    recipe = make_recipe(name)
+    strategy: Strategy | None = "baked-volume" if recipe.weights is not None else None
+    text = service_files(recipe, strategy)[f"goldenfleet-{unit}.service"]
+    assert f"\nRequiresMountsFor={needs}\n" in text
+
+
 def test_own_unit(make_recipe: Callable[..., Recipe]) -> None:
     """A recipe's own unit is a service among the others."""
     own = {"name": "warm.service", "description": "Warm up", "command": "/bin/warm 5%", "oneshot": True}

@@ -126,15 +126,63 @@ def test_unbaked(make_recipe: Callable[..., Recipe], materials: Materials, lines
     assert [line.rpartition(" ")[2] for line in found] == [WEIGHTS, "/usr/share/goldenfleet/weights.json"]
 
 
+def volume_lines(make_recipe: Callable[..., Recipe], materials: Materials, lines: Lines) -> list[str]:
+    given = dataclasses.replace(materials, strategy="baked-volume", weights_device="/dev/disk/by-id/nvme-x")
+    return lines(made(make_recipe("rehearsal"), given))
+
+
 def test_volume(make_recipe: Callable[..., Recipe], materials: Materials, lines: Lines) -> None:
-    """A second volume is made, mounted by its label, and read-only when the image is made."""
-    given = dataclasses.replace(materials, strategy="baked-volume", weights_device="/dev/nvme1n1")
-    found = lines(made(make_recipe("rehearsal"), given))
-    assert "mkfs.ext4 -q -F -m 0 -L gf-weights /dev/nvme1n1" in found
-    assert found.index(f"mount LABEL=gf-weights {WEIGHTS}") < found.index(
-        f"upload {WEIGHTS}/weights.npz.part"
-    )
+    """A second volume is waited for, made, mounted, entered by its label, and read-only in the end."""
+    found = volume_lines(make_recipe, materials, lines)
+    waited, *_ = (number for number, line in enumerate(found) if "test -b /dev/disk/by-id/nvme-x" in line)
+    assert found[waited + 1 : waited + 4] == [
+        (
+            'test "$(blkid --match-tag LABEL --output value /dev/disk/by-id/nvme-x)" = gf-weights'
+            " || mkfs.ext4 -q -F -m 0 -L gf-weights /dev/disk/by-id/nvme-x"
+        ),
+        (
+            f"if mountpoint --quiet {WEIGHTS}; then mount -o remount,rw {WEIGHTS};"
+            f" else mount /dev/disk/by-id/nvme-x {WEIGHTS}; fi"
+        ),
+        (
+            "grep --quiet gf-weights /etc/fstab || echo 'LABEL=gf-weights /var/lib/goldenfleet/weights ext4"
+            " ro,noatime,nofail,x-systemd.device-timeout=60 0 0' >> /etc/fstab"
+        ),
+    ]
+    assert found.index(f"upload {WEIGHTS}/weights.npz.part") > waited + 3
     assert found[-1] == f"sync && mount -o remount,ro {WEIGHTS}"
+
+
+def test_a_made_volume_is_kept(
+    make_recipe: Callable[..., Recipe], materials: Materials, lines: Lines, tmp_path: Path
+) -> None:
+    """A run that goes on does not make the file system again: what was fetched is still there."""
+    disk = tmp_path / "disk"
+    with disk.open("wb") as sparse:
+        sparse.truncate(64 * 1024 * 1024)
+    line = next(each for each in volume_lines(make_recipe, materials, lines) if "mkfs" in each)
+    here = line.replace("/dev/disk/by-id/nvme-x", str(disk))
+    seen = []
+    for _ in range(2):
+        subprocess.run(["sh", "-c", here], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+        told = subprocess.run(
+            ["/sbin/blkid", "--probe", "--match-tag", "UUID", str(disk)], check=True, capture_output=True
+        )
+        seen.append(told.stdout)
+    assert seen[0] == seen[1] != b""
+
+
+def test_a_device_that_never_comes_is_told(
+    make_recipe: Callable[..., Recipe], materials: Materials, lines: Lines, tmp_path: Path
+) -> None:
+    """A volume that does not come up ends the bake with its name."""
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    line = next(each for each in volume_lines(make_recipe, materials, lines) if "test -b" in each)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    failed = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, env=env)
+    assert failed.returncode == 1
+    assert "no device /dev/disk/by-id/nvme-x" in failed.stderr
 
 
 class _Source(BaseHTTPRequestHandler):

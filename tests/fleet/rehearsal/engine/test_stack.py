@@ -13,6 +13,8 @@ import yaml
 from fleet.rehearsal.cloud import Cloud, InstanceView
 from fleet.rehearsal.engine import PulumiEngine
 from fleet.rehearsal.resources import Aws
+from images.builders import Volume
+from images.launch import parameter, value
 
 PROJECT = Path(__file__).parents[4]
 STACK = "rehearsal"
@@ -76,6 +78,38 @@ def cloud() -> Iterator[Cloud]:
         for tier in tiers().values():
             cloud.register_image(tier["recipe"], STACK, tier["channel"])
         yield cloud
+
+
+def snapshot(aws: Aws) -> str:
+    volume = aws.call("ec2.CreateVolume", Size=2, AvailabilityZone="us-east-1a", Encrypted=True)["VolumeId"]
+    made = str(aws.call("ec2.CreateSnapshot", VolumeId=volume)["SnapshotId"])
+    aws.call("ec2.DeleteVolume", VolumeId=volume)
+    return made
+
+
+def test_nodes_get_the_volumes_that_their_image_asks_for(cloud, tmp_path) -> None:
+    """What a bake wrote to SSM is in the template that AWS has, and on every node that it launched."""
+    aws = Aws(cloud.endpoint_url, "us-east-1")
+    recipe, channel = tiers()["model"]["recipe"], tiers()["model"]["channel"]
+    pointer = aws.call("ssm.GetParameter", Name=f"/goldenfleet/{STACK}/image/{recipe}/{channel}")
+    image_id, snapshot_id = pointer["Parameter"]["Value"], snapshot(aws)
+    asked = Volume("weights", "/dev/sdf", snapshot_id, 3, 500, 4000, 300)
+    aws.call("ssm.PutParameter", Name=parameter(STACK, image_id), Value=value([asked]), Type="String")
+    engine = PulumiEngine(PROJECT, STACK, endpoint_url=cloud.endpoint_url, state_file=tmp_path / "state.json")
+    up = engine.up()
+    template = aws.call(
+        "ec2.DescribeLaunchTemplateVersions",
+        LaunchTemplateId=up.outputs["tiers"]["model"]["launchTemplateId"],
+    )["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    _, weights = template["BlockDeviceMappings"]
+    assert weights["DeviceName"] == "/dev/sdf"
+    assert weights["Ebs"]["SnapshotId"] == snapshot_id
+    assert weights["Ebs"]["VolumeInitializationRate"] == 300
+    assert (weights["Ebs"]["Throughput"], weights["Ebs"]["Iops"]) == (500, 4000)
+    launched = aws.call("ec2.DescribeInstances")["Reservations"]
+    nodes = [node for reservation in launched for node in reservation["Instances"]]
+    assert nodes
+    assert all("/dev/sdf" in {each["DeviceName"] for each in node["BlockDeviceMappings"]} for node in nodes)
 
 
 def test_the_stack_lives_from_preview_to_destroy_on_the_emulated_cloud(cloud, tmp_path) -> None:

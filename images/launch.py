@@ -1,0 +1,25 @@
+"""What a launch template must know of an image beyond its id: a value in SSM, for a fleet to read at `up`.
+
+`/goldenfleet/STACK/launch/IMAGE/volumes`, beside the image's manifest. By image and not by channel: promoting
+and rolling back move one pointer, and what it points at cannot fit another image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Literal
+
+from images.builders import Volume
+
+FORMAT: Literal[1] = 1
+
+
+def parameter(stack: str, image_id: str) -> str:
+    return f"/goldenfleet/{stack}/launch/{image_id}/volumes"
+
+
+def value(volumes: Sequence[Volume]) -> str:
+    """JSON; sizes in GiB, rates in MiB/s, `initialization_mib_s` null for EBS's own pace."""
+    return json.dumps({"format": FORMAT, "volumes": [asdict(volume) for volume in volumes]})
