@@ -240,6 +240,8 @@ class EngineProxy(Proxy):
                     if not before and frames:
                         attempts.progressed(engine)
                     await outlet.send(b"".join(frames))
+                    # Not held while the next is awaited, which may be long.
+                    del data, frames
             if not events.ended:
                 raise AttemptFailed(Failure.CUT, "the engine ended the stream before its terminal event")
             _observe_end(call, events.tail)

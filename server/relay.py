@@ -110,6 +110,8 @@ class Relay:
                 response.push_to(self._skimmer(reader, node))
                 async for data in response.chunks():
                     await self._take(reader, data, node)
+                    # Not held while the next is awaited, which may be long.
+                    del data
                     if self._ended:
                         response.push_to(None)
                         self._fleet.nodes.succeeded(node)

@@ -34,6 +34,8 @@ class UpstreamResponse:
         """
         while data := await self._connection.take(self._chunk_timeout_s):
             yield data
+            # Not held while the next is awaited, which may be long.
+            del data
 
     def push_to(self, push: Push | None) -> None:
         """While `chunks` waits, give `push` what arrives; what it returns is left for `chunks`.
