@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from images.machines.tools import run
+from images.machines.tools import run, scratch
 
 _PARTS = ("packages.txt", "initramfs.sh", "customize.sh", "disk.sh")
 _LEAN = ("man/*", "locale/*", "doc/*", "info/*")
 _LIMIT_S = 1800.0
+# As root mmdebstrap mounts the host's /dev and more in its tree: in namespaces of its own these mounts, and
+# all its processes, are gone as soon as it is killed, or we are.
+_CONFINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ def base_disk(suite: str, size_gib: int, cache: Path) -> BaseDisk:
     with _one_at_a_time(cache / "bases"):
         if not found.is_dir():
             _make(suite, size_gib, found)
+        # A sweep goes by when it was last used.
+        os.utime(found)
     return BaseDisk(found / "disk.raw", found / "packages.txt", digest)
 
 
@@ -51,7 +59,13 @@ def _make(suite: str, size_gib: int, target: Path) -> None:
     part.mkdir()
     # Without root the hooks run as another user id than ours.
     part.chmod(0o1777)
-    run(*_command(suite, size_gib, part), timeout_s=_LIMIT_S)
+    try:
+        with scratch("base") as trees:
+            trees.chmod(0o1777)
+            run(*_command(suite, size_gib, part), timeout_s=_LIMIT_S, environment={"TMPDIR": str(trees)})
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     part.chmod(0o755)
     part.rename(target)
 
@@ -61,6 +75,7 @@ def _command(suite: str, size_gib: int, out: Path) -> tuple[str, ...]:
     disk = _hook(scripts / "disk.sh", out / "disk.raw", f"{size_gib}G", out / "packages.txt")
     lean = [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEAN]
     return (
+        *(_CONFINED if os.geteuid() == 0 else ()),
         "mmdebstrap",
         "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
         "--variant=apt",

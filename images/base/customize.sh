@@ -17,6 +17,9 @@ IPv6AcceptRA=no
 UseDomains=no
 SendRelease=no
 END
+# Otherwise systemd-resolved answers anybody on port 5355.
+mkdir -p "$root/etc/systemd/resolved.conf.d"
+printf '[Resolve]\nLLMNR=no\nMulticastDNS=no\n' >"$root/etc/systemd/resolved.conf.d/goldenfleet.conf"
 chroot "$root" systemctl --quiet enable systemd-networkd systemd-resolved ssh
 ln -sf /run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 

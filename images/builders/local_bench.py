@@ -12,7 +12,6 @@ import json
 import shlex
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from images.machines.hardware import Accelerator, Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.network import free_port
 from images.machines.seed import Seed, write_seed
+from images.machines.tools import scratch
 from images.materials import complete
 from images.recipe import Recipe, load
 from images.run import DEFAULT_STATE
@@ -79,17 +79,17 @@ class Bench:
         return Result(self._accelerator, tuple(golden), tuple(bare))
 
     def _golden(self, limit_s: float) -> float:
-        with tempfile.TemporaryDirectory(prefix="goldenfleet-bench-") as name:
+        with scratch("bench") as directory:
             seed = node_seed("golden", self._recipe.role, _STACK)
-            return self._ready_after(Path(name), self._image, seed, (), limit_s)
+            return self._ready_after(directory, self._image, seed, (), limit_s)
 
     def _bare(self, limit_s: float) -> float:
-        with tempfile.TemporaryDirectory(prefix="goldenfleet-bench-") as name:
-            disk = materials_disk(self._recipe, Path(name) / "materials.iso")
+        with scratch("bench") as directory:
+            disk = materials_disk(self._recipe, directory / "materials.iso")
             node = node_seed("bare", self._recipe.role, _STACK)
             script = first_boot_script(self._steps(), disk, node.user_data)
             seed = Seed(node.instance_id, script, node.vendor_data)
-            return self._ready_after(Path(name), self._base, seed, (disk.path,), limit_s)
+            return self._ready_after(directory, self._base, seed, (disk.path,), limit_s)
 
     def _steps(self) -> tuple[NamedStep, ...]:
         facts = Facts("debian", "", suite_of(self._recipe), "x86_64", "root", cloud_init=False)

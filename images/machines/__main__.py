@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -21,6 +20,7 @@ from images.machines.choose import choose_here
 from images.machines.hardware import HOST_ALIAS, Accelerator, Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.seed import Seed, instance_environment, write_seed
+from images.machines.tools import scratch
 
 DEFAULT_CACHE = Path("~/.local/state/goldenfleet/cache")
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -157,8 +157,8 @@ def _directory(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield given.absolute()
         return
-    with tempfile.TemporaryDirectory(prefix="goldenfleet-machine-") as name:
-        yield Path(name)
+    with scratch("machine") as made:
+        yield made
 
 
 if __name__ == "__main__":

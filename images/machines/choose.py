@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from images.errors import MachineFailed
 from images.machines import qemu, uml
 from images.machines.hardware import Accelerator
-from images.machines.tools import find
+from images.machines.tools import find, scratch
 
 FASTEST_FIRST: tuple[Accelerator, ...] = ("kvm", "uml", "tcg")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -87,8 +86,8 @@ def prove(accelerator: Accelerator) -> str | None:
 def _prove_qemu(accelerator: qemu.QemuAccelerator) -> str | None:
     if accelerator == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "/dev/kvm is not there for us"
-    with TemporaryDirectory(prefix="goldenfleet-proof-") as name:
-        status, said = _watched(qemu.proof(accelerator, Path(name)), None, _TIME_LIMITS_S[accelerator])
+    with scratch("proof") as directory:
+        status, said = _watched(qemu.proof(accelerator, directory), None, _TIME_LIMITS_S[accelerator])
     return None if status == qemu.PROOF_EXIT else f"its guest did not run: {_reason(status, said)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -9,12 +10,12 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from images.errors import MachineFailed
-from images.machines.tools import find, run
+from images.machines.tools import find, run, scratch
 
 _BLOCK = 4 * 1024 * 1024
+_ZEROS = memoryview(bytes(_BLOCK))
 _REPAIRED = "ended with 1:"
 
 
@@ -46,9 +47,18 @@ def finish(disk: Path) -> None:
 
 
 def digest(disk: Path) -> str:
-    """sha256 of all its bytes, holes included."""
+    """sha256 of all its bytes, holes included: those are not read, which takes a third of the time."""
+    found = hashlib.sha256()
     with disk.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        at = 0
+        for start, end in _data(file.fileno()):
+            _add_zeros(found, start - at)
+            file.seek(start)
+            for offset in range(start, end, _BLOCK):
+                found.update(file.read(min(_BLOCK, end - offset)))
+            at = end
+        _add_zeros(found, os.fstat(file.fileno()).st_size - at)
+    return found.hexdigest()
 
 
 def boot_files(disk: Path, directory: Path) -> tuple[Path, Path]:
@@ -72,10 +82,9 @@ def opened(disk: Path) -> Iterator[Path]:
 
     Root mounts it; anyone else gets a copy, which takes its size once more.
     """
-    with TemporaryDirectory(prefix="goldenfleet-disk-") as name:
-        root = Path(name)
+    with scratch("disk") as root:
         if os.geteuid() != 0:
-            _debugfs(disk, f"rdump / {shlex.quote(name)}")
+            _debugfs(disk, f"rdump / {shlex.quote(str(root))}")
             yield root
             return
         run("mount", "-o", "loop,ro,noload", disk, root)
@@ -98,6 +107,25 @@ def move(source: Path, target: Path) -> None:
         copy_sparse(source, part)
         part.rename(target)
         source.unlink()
+
+
+def _data(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each stretch that is not a hole."""
+    end, size = 0, os.fstat(descriptor).st_size
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise
+            return  # nothing but a hole is left
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _add_zeros(found: hashlib._Hash, count: int) -> None:
+    for offset in range(0, count, _BLOCK):
+        found.update(_ZEROS[: min(_BLOCK, count - offset)])
 
 
 def _check(disk: Path, *options: str) -> None:

@@ -8,6 +8,7 @@ is run as a file, and must start fast.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import selectors
@@ -113,7 +114,9 @@ def main() -> int:
     order = _first_line()
     children: list[subprocess.Popen[bytes]] = []
     # A socket's path is at most 107 bytes long, and run directories are deep.
-    scratch = tempfile.mkdtemp(prefix="goldenfleet-vm-")
+    scratch = tempfile.mkdtemp(prefix="goldenfleet-scratch-vm-")
+    # A sweep removes scratch directories that nobody has locked; see images.machines.tools.
+    fcntl.flock(os.open(scratch, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_EX)
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         with ends[0], ends[1]:

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from images.machines.tools import run
+from images.machines.tools import run, scratch
 
 INSTANCE_ENVIRONMENT = "/etc/goldenfleet/instance.env"
 """Settings of one instance; see images/files/goldenfleet-server.service."""
@@ -37,8 +36,7 @@ def instance_environment(content: str) -> str:
 def write_seed(seed: Seed, path: Path) -> None:
     """An ISO 9660 disk labelled CIDATA."""
     name = f"instance-id: {seed.instance_id}\nlocal-hostname: {seed.instance_id}\n"
-    with TemporaryDirectory(prefix="goldenfleet-seed-") as directory:
-        content = Path(directory)
+    with scratch("seed") as content:
         (content / "meta-data").write_text(name)
         (content / "user-data").write_text(seed.user_data)
         if seed.vendor_data:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from images.errors import MachineFailed
 
+SCRATCH_PREFIX = "goldenfleet-scratch-"
+"""Of every directory that we make among the host's temporary ones; whoever uses one holds a lock on it."""
 _SBIN = ("/usr/sbin", "/sbin")
 
 
@@ -30,11 +36,31 @@ def packages() -> tuple[str, ...]:
     return tuple(listed.split())
 
 
-def run(*argv: str | Path, timeout_s: float = 600, stdin: bytes = b"") -> bytes:
+@contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """A directory for as long as it is needed. A sweep knows whose user was killed: nobody has its lock."""
+    with TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{what}-") as name:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def run(
+    *argv: str | Path,
+    timeout_s: float = 600,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
     """Standard output of a program of ours. Raises MachineFailed with what it said."""
     command = [find(str(argv[0])), *map(str, argv[1:])]
+    told = None if environment is None else {**os.environ, **environment}
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, timeout=timeout_s, check=False, env=told
+        )
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise MachineFailed(f"{argv[0]}: {exc}") from exc
     if done.returncode:

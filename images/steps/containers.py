@@ -70,7 +70,11 @@ def _load(recipe: Recipe, container: Container, materials: Materials) -> Iterato
     expected = archive_sha256(container, materials)
     unpack = f"zstd --decompress --stdout {path}" if target.endswith(".zst") else f"cat {path}"
     yield Upload(source, target, timeout_s=600 + _SECONDS_PER_GIB * container.unpacked_gib)
-    yield root(f"echo {quote(f'{expected}  {target}')} | sha256sum --check --status", 600)
+    check = f"echo {quote(f'{expected}  {target}')} | sha256sum --check --status"
+    wrong = quote(
+        f"container archive {source.name}: the sha256 is not {expected}; it is another than was meant"
+    )
+    yield root(f"{check} || {{ echo {wrong} >&2; exit 1; }}", 600)
     yield root(f"{unpack} | docker load --quiet", 600 + _SECONDS_PER_GIB * container.unpacked_gib)
     yield root(f"rm {path}", 60)
     yield root(f"docker image inspect --format '{{{{.Id}}}}' {quote(container.name)}", 60)

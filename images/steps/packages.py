@@ -28,7 +28,9 @@ def wait(facts: Facts) -> Iterator[Command]:
         yield root("while fuser --silent /var/lib/rpm/.rpm.lock; do sleep 1; done", 900)
         return
     # An upgrade behind our back would change what was checked.
-    yield root(f"systemctl mask --now {_TIMERS}", 120)
+    # Only where it is to do: each change of a unit makes systemd read all of them, seconds on a slow machine.
+    masked = 'test "$(systemctl is-enabled $timer 2>/dev/null)" = masked'
+    yield root(f"for timer in {_TIMERS}; do {masked} || systemctl mask --now $timer; done", 120)
     yield root(f"while systemctl is-active --quiet {_JOBS}; do sleep 1; done", 900)
     yield root("systemctl disable --now unattended-upgrades.service 2>/dev/null || true", 300)
 
@@ -38,13 +40,14 @@ def docker(recipe: Recipe, facts: Facts, materials: Materials) -> Iterator[Comma
     yield from _sources(recipe, facts)
     yield update(facts)
     yield write("/etc/docker/daemon.json", json.dumps(_DAEMON, indent=2) + "\n")
-    if materials.quirks.iptables_legacy:
-        yield install(facts, "iptables")
-        yield root("update-alternatives --set iptables /usr/sbin/iptables-legacy", 60)
     missing = _missing(recipe, facts)
+    if materials.quirks.iptables_legacy:
+        missing = ("iptables", *missing)
     if missing:
         yield install(facts, *missing)
-    yield root("systemctl enable docker", 60)
+    if materials.quirks.iptables_legacy:
+        yield root("update-alternatives --set iptables /usr/sbin/iptables-legacy", 60)
+    yield root("systemctl is-enabled --quiet docker || systemctl enable docker", 60)
     yield root("systemctl restart docker", 300, retries=1)
     yield root("docker info --format '{{.ServerVersion}} {{.Driver}}'", 120, retries=5)
 

@@ -36,9 +36,8 @@ def units(recipe: Recipe, materials: Materials) -> Iterator[Command]:
     yield from _scripts(recipe, strategy)
     yield write("/etc/systemd/system-preset/00-goldenfleet.preset", shipped("goldenfleet.preset"))
     # At the first boot of a machine without an id it would ask on the console, and wait for an answer.
-    yield root("systemctl mask systemd-firstboot.service", 60)
+    yield root("systemctl --no-reload mask systemd-firstboot.service", 60)
     names = " ".join(quote(name) for name in service_files(recipe, strategy))
-    yield root("systemctl daemon-reload", 60)
     yield root(f"systemctl enable {names}", 60)
 
 

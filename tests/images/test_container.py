@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from images.container import IMAGE, needed, pack, sha256_of, useful
+from images.container import IMAGE, ensure, label_of, pack, sha256_of, sources
+from images.container_needs import needed, useful
 from images.errors import BuilderError
 
 
@@ -67,6 +68,34 @@ def test_layer(tree: Path, tmp_path: Path) -> None:
     assert members["tmp"].mode & 0o7777 == 0o1777
     plain = hashlib.sha256(gzip.decompress(layer)).hexdigest()
     assert config["rootfs"]["diff_ids"] == [f"sha256:{plain}"]
+
+
+def test_label(tree: Path, tmp_path: Path) -> None:
+    """An archive tells what it was made of; one that does not, or is none, is taken for stale."""
+    pack(tree, tmp_path / "c.tar", "made-of-this")
+    assert label_of(tmp_path / "c.tar") == "made-of-this"
+    (tmp_path / "broken.tar").write_bytes((tmp_path / "c.tar").read_bytes()[:700])
+    assert label_of(tmp_path / "broken.tar") is None
+    assert label_of(tmp_path / "none.tar") is None
+
+
+def test_current_archive_is_kept(tree: Path, tmp_path: Path) -> None:
+    """What was made of these very sources is not made again."""
+    pack(tree, tmp_path / "c.tar", sources())
+    before = (tmp_path / "c.tar").stat()
+    assert not ensure(tmp_path / "c.tar")
+    assert (tmp_path / "c.tar").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_sources_are_those_of_the_server(tmp_path: Path) -> None:
+    """Another line in the server makes archives stale; a file that is not put into them does not."""
+    (tmp_path / "server/engine").mkdir(parents=True)
+    (tmp_path / "server/app.py").write_text("a = 1\n")
+    first = sources(tmp_path)
+    (tmp_path / "server/engine/corpus.md").write_text("not in the container")
+    assert sources(tmp_path) == first
+    (tmp_path / "server/app.py").write_text("a = 2\n")
+    assert sources(tmp_path) != first
 
 
 def test_needs() -> None:

@@ -24,7 +24,10 @@ def test_archive(make_recipe: Callable[..., Recipe], materials: Materials, lines
     path = f"{INBOX}/goldenfleet-server.tar"
     assert lines(made) == [
         f"upload {path}",
-        f"echo '{SHA}  {path}' | sha256sum --check --status",
+        (
+            f"echo '{SHA}  {path}' | sha256sum --check --status || {{ echo 'container archive"
+            f" goldenfleet-server.tar: the sha256 is not {SHA}; it is another than was meant' >&2; exit 1; }}"
+        ),
         f"cat {path} | docker load --quiet",
         f"rm {path}",
         "docker image inspect --format '{{.Id}}' goldenfleet-server:local",

@@ -16,20 +16,21 @@ from images.steps.facts import ASK, gather_facts, parse
 from images.steps.packages import container_toolkit, docker, hold, wait
 
 APT = (
-    "DEBIAN_FRONTEND=noninteractive apt-get --quiet --assume-yes"
+    "DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get --quiet --assume-yes"
     " -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Options::=--force-confold"
 )
 DEB_INSTALL = f"{APT} install --no-install-recommends"
 DNF_INSTALL = "dnf --assumeyes --setopt=install_weak_deps=False install"
 DAEMON = "install -D -m 0644 /dev/stdin /etc/docker/daemon.json"
 START = [
-    "systemctl enable docker",
+    "systemctl is-enabled --quiet docker || systemctl enable docker",
     "systemctl restart docker",
     "docker info --format '{{.ServerVersion}} {{.Driver}}'",
 ]
 CLOUD_INIT = "cloud-init status --wait >/dev/null; code=$?; test $code -eq 0 -o $code -eq 2"
+MASKED = 'test "$(systemctl is-enabled $timer 2>/dev/null)" = masked'
 APT_QUIET = [
-    "systemctl mask --now apt-daily.timer apt-daily-upgrade.timer",
+    f"for timer in apt-daily.timer apt-daily-upgrade.timer; do {MASKED} || systemctl mask --now $timer; done",
     "while systemctl is-active --quiet apt-daily.service apt-daily-upgrade.service; do sleep 1; done",
     "systemctl disable --now unattended-upgrades.service 2>/dev/null || true",
 ]
@@ -88,7 +89,8 @@ def test_quirks(
     quirky = dataclasses.replace(materials, quirks=MachineQuirks(iptables_legacy=True))
     made = lines(docker(make_recipe("rehearsal"), debian, quirky))
     legacy = made.index("update-alternatives --set iptables /usr/sbin/iptables-legacy")
-    assert legacy < made.index(f"{DEB_INSTALL} ca-certificates curl apparmor docker.io")
+    installed = made.index(f"{DEB_INSTALL} iptables ca-certificates curl apparmor docker.io")
+    assert installed < legacy < made.index("systemctl restart docker")
 
 
 @pytest.mark.parametrize(
