@@ -31,7 +31,7 @@ from images.materials import complete
 from images.plan import plan
 from images.recipe import Recipe
 from images.remote import Remote
-from images.run import PARKED, PUBLISHED, Run, held, new_run, open_run
+from images.run import MADE, PARKED, PUBLISHED, Run, held, new_run, open_run
 from images.sbom import digest as sbom_digest
 from images.sbom import sbom
 from images.steps import NamedStep, Upload
@@ -77,9 +77,12 @@ class Publisher(Protocol):
 
 
 def inspect_node(recipe: Recipe, booted: Booted) -> Inspection:
-    """Wait until the node is ready and put the golden checks to it. Raises CheckFailed."""
+    """Wait until the node is ready and put the golden checks to it.
+
+    Raises CheckFailed, and MachineFailed as soon as it is known that the node is gone.
+    """
     url = f"http://{booted.address}:{booted.ports[_NODE_PORT]}"
-    ready_after_s = wait_ready(url, deadline_s=READY_LIMIT_S)
+    ready_after_s = wait_ready(url, deadline_s=READY_LIMIT_S, pause=booted.pause)
     results = run_checks(url, recipe.checks, model=recipe.engine.model if recipe.engine else None)
     refuse_failures(results)
     return Inspection(
@@ -96,6 +99,8 @@ class Options:
     ask: Callable[[ImagesError], Literal["cleanup", "abort"]] = lambda _: "cleanup"
     """For on_error = ask."""
     inspect: Callable[[Recipe, Booted], Inspection] = inspect_node
+    on_run: Callable[[Run], None] = lambda _: None
+    """Told once which run it is, before anything is made."""
 
 
 def bake(
@@ -141,6 +146,7 @@ class _Bake:
         self._log = Log(run.directory / "steps.log", run.clock)
 
     def go(self) -> Manifest:
+        self._options.on_run(self._run)
         try:
             return self._make()
         except WaitTimedOut:
@@ -165,7 +171,7 @@ class _Bake:
         manifest = self._finished(image)
         if self._options.publisher is not None:
             self._publish(self._options.publisher, image, manifest)
-        run.ledger.ended(PUBLISHED if self._options.publisher else "has made its image")
+        run.ledger.ended(PUBLISHED if self._options.publisher else MADE)
         return manifest
 
     # --- the machine

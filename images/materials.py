@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
-from images.container import sha256_of
+from images.container import IMAGE, ensure, sha256_of
 from images.recipe import LOCAL_BUILD, Recipe
 from images.steps.command import Materials, Strategy
 
@@ -20,6 +22,28 @@ def complete(materials: Materials, recipe: Recipe, strategy: Strategy | None) ->
     return dataclasses.replace(
         materials, strategy=strategy, archive_sha256={**digests, **materials.archive_sha256}
     )
+
+
+def archives(recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Name of each archive of `local-build`, and what makes it unless it is of this checkout.
+
+    That says in a word what it did, and raises BuilderError for what is missing or stale and cannot be made.
+    """
+    for container in recipe.containers:
+        if container.archive is not None and container.sha256 == LOCAL_BUILD:
+            path = recipe.path(container.archive)
+            yield path.name, partial(_made if container.image == IMAGE else _found, path)
+
+
+def _made(path: Path) -> str:
+    there = path.is_file()
+    if not ensure(path):
+        return "of these sources already"
+    return "made anew, it was of other sources" if there else "made"
+
+
+def _found(path: Path) -> str:
+    return f"sha256 {sha256_of(path)[:12]}"
 
 
 def sign(materials: Materials, recipe: Recipe, presign: Callable[[str], str]) -> Materials:

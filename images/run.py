@@ -32,7 +32,7 @@ KEY, HOST_KEY = "key", "host-key"
 """Files of the run directory: what we log in with, and what the machine proves itself by."""
 
 DEFAULT_STATE = Path("~/.local/state/goldenfleet")
-PARKED, PUBLISHED = "parked", "was published"
+PARKED, PUBLISHED, MADE, SWEPT = "parked", "was published", "has made its image", "was swept"
 """How runs end; a parked one waits to be resumed."""
 LASTS_S = 12 * 3600.0
 """A run that is older is dead, whoever asks: twice a build, and the longest wait for an image."""

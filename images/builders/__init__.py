@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -56,6 +57,8 @@ class Booted:
     """When the launch was asked for, in seconds since the epoch; None for a machine found running."""
     remote: Remote | None = None
     """A shell on it, where the builder can have one."""
+    pause: Callable[[float], None] = time.sleep
+    """How to wait for it: raises MachineFailed where it is known to be gone."""
 
 
 class Builder(Protocol):

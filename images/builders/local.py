@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from images.base.build import BaseDisk, base_disk
+from images.base.build import BaseDisk, base_directory, base_disk
 from images.builders import Booted, Image
 from images.builders.local_materials import MOUNTED, MaterialsDisk, RemoteWithMaterials, materials_disk
 from images.builders.local_seeds import FAST_DPKG, builder_seed, node_seed
@@ -21,11 +21,11 @@ from images.errors import LeftBehind, PlanRefused
 from images.forbidden import forbidden_in
 from images.keys import KeyPair, make_key_pair
 from images.machines import disk
-from images.machines.choose import choose_here
+from images.machines.choose import Choice, choose_here
 from images.machines.hardware import Accelerator, Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.network import free_port
-from images.machines.seed import write_seed
+from images.machines.seed import Seed, write_seed
 from images.recipe import Recipe
 from images.remote import Login, Remote, connect
 from images.run import Run
@@ -34,7 +34,6 @@ from images.steps import Command, MachineQuirks, Materials
 Connect = Callable[[Login, float, Clock], Remote]
 
 USER = "admin"
-NODE_PORTS = (8080, 9090)
 _LOGIN_LIMIT_S = 600.0
 _SHUTDOWN_LIMIT_S = 300.0
 _SSH = 22
@@ -47,6 +46,8 @@ class LocalSettings:
     """By default the fastest that is proved to work."""
     builder_memory_mib: int = 1536
     node_memory_mib: int = 1024
+    node_ports: tuple[int, ...] = (8080, 9090)
+    """Of a fresh node, as it is reached from here."""
 
 
 class _Watching:
@@ -80,9 +81,20 @@ class LocalBuilder:
         self._power: dict[str, Remote] = {}
 
     @cached_property
-    def accelerator(self) -> Accelerator:
+    def choice(self) -> Choice:
         """Raises MachineFailed where nothing runs guests."""
-        return choose_here(self._cache, self._settings.accelerator).accelerator
+        return choose_here(self._cache, self._settings.accelerator)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self.choice.accelerator
+
+    def prepare_base(self, recipe: Recipe) -> str:
+        """Make the base disk unless it is cached, and say which. Raises MachineFailed or PlanRefused."""
+        suite = suite_of(recipe)
+        cached = base_directory(suite, recipe.disk.root_gib, self._cache).is_dir()
+        base_disk(suite, recipe.disk.root_gib, self._cache)
+        return f"{suite}, cached" if cached else f"{suite}, made by mmdebstrap"
 
     def start(self, run: Run) -> Remote:
         """Raises MachineFailed, or a RemoteError when the machine does not let us in."""
@@ -137,8 +149,8 @@ class LocalBuilder:
         self._forget(run, _NODE)
         directory.mkdir(parents=True)
         run.ledger.intend("disk", _NODE, path=str(directory))
-        write_seed(node_seed(run.id, run.recipe.role, run.stack), directory / "seed.iso")
-        forwards = tuple(Forward(free_port(), port) for port in NODE_PORTS)
+        write_seed(self.node_seed(run), directory / "seed.iso")
+        forwards = tuple(Forward(free_port(), port) for port in self._settings.node_ports)
         hardware = Hardware(
             disk=Path(image.id),
             directory=directory,
@@ -148,9 +160,13 @@ class LocalBuilder:
             memory_mib=self._settings.node_memory_mib,
         )
         asked_at = run.clock.now()
-        self._started(run, _NODE, hardware)
+        machine = self._started(run, _NODE, hardware)
         ports = {forward.guest_port: forward.host_port for forward in forwards}
-        return Booted(hardware.address, ports, asked_at)
+        return Booted(hardware.address, ports, asked_at, pause=_Watching(run.clock, machine).sleep)
+
+    def node_seed(self, run: Run) -> Seed:
+        """What the fresh node is told."""
+        return node_seed(run.id, run.recipe.role, run.stack)
 
     def forbidden(self, run: Run, image: Image, booted: Booted) -> tuple[str, ...]:  # noqa: ARG002
         with disk.opened(Path(image.id)) as root:
