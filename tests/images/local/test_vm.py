@@ -1,15 +1,17 @@
-"""A whole bake on this machine, and nodes booted from what it made. About five minutes."""
+"""Bakes on this machine, and nodes booted from what they made: what `test_bake_boot_check` leaves out.
+
+Ten minutes and more, so only when asked for; see conftest.
+"""
 
 from __future__ import annotations
 
 import http.server
+import json
 import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from images.bake import Options, bake
 from images.builders.local import LocalBuilder
 from images.builders.local_seeds import node_seed
 from images.checks import wait_ready
+from images.container import ensure
 from images.forbidden import contains
 from images.keys import KeyPair, make_key_pair
 from images.machines import disk
@@ -28,35 +31,24 @@ from images.machines.network import free_port
 from images.machines.seed import Seed, cloud_config, write_seed
 from images.manifest import Manifest
 from images.recipe import load
-from images.remote import Login, SshRemote, connect
-from images.run import DEFAULT_STATE, Run
+from images.remote import SshRemote
+from images.run import run_ids
 from images.steps import Command
+from tests.images.local.vm import (
+    CANARY,
+    READY_S,
+    RECIPE,
+    ROOT,
+    Planting,
+    answers,
+    host_key,
+    login,
+    shared_cache,
+    skip_without_machines,
+    until,
+)
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm")]
-
-ROOT = Path(__file__).parent.parent.parent.parent
-RECIPE = ROOT / "images/recipes/rehearsal.toml"
-CANARY = b"canary-" + bytes(reversed(b"0f3c-ekab-eht-ni-detnalp"))
-PLANT = """
-install -D /dev/stdin /root/.aws/credentials
-for to in /tmp/a /var/tmp/b /root/.bash_history /home/admin/.bash_history /root/.docker/config.json \\
-    /var/log/planted.log /opt/deleted; do
-    install -D /root/.aws/credentials $to
-done
-logger --file /root/.aws/credentials
-sync
-rm /opt/deleted
-"""
-READY_S = 300
-
-
-class Planting(LocalBuilder):
-    """A builder on which somebody leaves secrets lying about."""
-
-    def start(self, run: Run) -> SshRemote:
-        remote = super().start(run)
-        remote.run(Command(PLANT, sudo=True, stdin=CANARY, secret=True))
-        return remote  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -68,13 +60,12 @@ class Baked:
 
 @pytest.fixture(scope="module")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
-    subprocess.run([sys.executable, "-m", "images.container"], cwd=ROOT, check=True)
-    state = tmp_path_factory.mktemp("state")
-    cache = DEFAULT_STATE.expanduser() / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    (state / "cache").symlink_to(cache)
+    skip_without_machines()
+    recipe = load(RECIPE)
+    ensure(recipe.path(str(recipe.server.container.archive)))
+    state = shared_cache(tmp_path_factory.mktemp("state"))
     builder = Planting(state)
-    manifest = bake(load(RECIPE), builder, runs=state / "runs", stack="rehearsal", options=Options())
+    manifest = bake(recipe, builder, runs=state / "runs", stack="rehearsal", options=Options())
     assert manifest.image is not None
     return Baked(manifest, Path(manifest.image.id), builder)
 
@@ -109,22 +100,10 @@ class Node:
         return wait_ready(f"http://127.0.0.1:{self.serving}", deadline_s=READY_S)
 
     def host_key(self) -> str:
-        def told() -> str:
-            text = self.machine.hardware.console.read_text(errors="replace")
-            _, found, keys = text.rpartition("-----BEGIN SSH HOST KEY KEYS-----")
-            lines = (
-                keys.partition("-----END")[0].split()
-                if found and "-----END SSH HOST KEY KEYS" in keys
-                else []
-            )
-            return " ".join(lines[at : at + 2]) if (at := _index(lines, "ssh-ed25519")) is not None else ""
-
-        until(lambda: bool(told()), "the console tells no host key")
-        return told()
+        return host_key(self.machine.hardware.console)
 
     def login(self) -> SshRemote:
-        key = self.host_key()
-        return connect(Login("127.0.0.1", self.ssh, "admin", self.key.private, key), time.time() + READY_S)
+        return login(self.machine.hardware.console, self.ssh, self.key.private)
 
 
 @pytest.fixture(scope="module")
@@ -222,21 +201,27 @@ def test_a_node_is_a_process_like_any_other(baked: Baked, tmp_path: Path, number
     assert node.returncode in (128 + signal.SIGTERM, -signal.SIGKILL)
 
 
-def answers(url: str) -> bool:
+def test_a_killed_bake_is_resumed_by_the_command_line(tmp_path: Path) -> None:
+    """Killed while containers are brought, `--resume` goes on with its disk: one image, with its manifest."""
+    skip_without_machines()
+    state = shared_cache(tmp_path / "state")
+    command = [sys.executable, "-c", "from images.cli import images; images()", "bake", "--state", str(state)]
+    killed = subprocess.Popen([*command, str(RECIPE), "--on", "local"], cwd=ROOT)
     try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
+        until(lambda: "== bring the containers" in log_of(state), "it did not come so far")
+    finally:
+        killed.kill()
+        killed.wait()
+    (run_id,) = run_ids(state / "runs")
+    resumed = subprocess.run(
+        [*command, "--resume", run_id, "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    manifest = json.loads(resumed.stdout)
+    assert manifest["run_id"] == run_id
+    assert [str(path) for path in (state / "images").iterdir()] == [manifest["image"]["id"]]
+    assert len(manifest["checks"]) == len(load(RECIPE).checks)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    ends = time.monotonic() + READY_S
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < ends, what
-        pause.wait(0.2)
-
-
-def _index(lines: list[str], wanted: str) -> int | None:
-    return lines.index(wanted) if wanted in lines else None
+def log_of(state: Path) -> str:
+    return "".join(log.read_text() for log in (state / "runs").glob("*/steps.log"))
