@@ -71,6 +71,13 @@ Exit codes: 0 every bar that was measured is met, 1 error, 2 usage, 4 a bar is n
 )
 @click.option("--limit-s", default=1800.0, show_default=True, help="The most that the whole run may take.")
 @click.option(
+    "--nice",
+    type=click.IntRange(-20, 19),
+    default=0,
+    show_default=True,
+    help="Priority of all that is measured; below 0, as root, it keeps a busy machine's other work out.",
+)
+@click.option(
     "--tree",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=ROOT,
@@ -86,6 +93,7 @@ def main(
     quick: bool,
     soak_s: float | None,
     limit_s: float,
+    nice: int,
     tree: Path,
     json_file: Path | None,
 ) -> None:
@@ -104,6 +112,7 @@ def main(
         soak_s=soak_s or 0.0,
         limit_s=limit_s,
         tree=tree.resolve(),
+        nice=nice,
     )
     try:
         sys.exit(_run(plan, skipped, json_file))

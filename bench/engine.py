@@ -41,9 +41,12 @@ _KEPT_ANSWERS = 4096
 
 @dataclass
 class Engine:
-    """What all connections share. `pace_s` is the time of one token, 0 for as fast as it goes."""
+    """What all connections share. `pace_s` is the time of one token, 0 for as fast as it goes; a stream's
+    first token takes `first_s`, or `pace_s` too.
+    """
 
     pace_s: float = 0.0
+    first_s: float | None = None
     failing: Failing = "no"
     served: int = 0
     hung_up: dict[int, float] = field(default_factory=dict)
@@ -67,6 +70,8 @@ class Engine:
 
     def set(self, wanted: Json) -> None:
         self.pace_s = float(wanted.get("pace_ms", self.pace_s * 1000)) / 1000
+        if "first_ms" in wanted:
+            self.first_s = float(wanted["first_ms"]) / 1000
         failing = wanted.get("failing", self.failing)
         assert failing in get_args(Failing)
         self.failing = failing
@@ -191,12 +196,17 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(self._engine.pace_s * count, self._answer, answer)
 
     def _begin(self, shape: Shape, prompt: Prompt, count: int, *, usage: bool) -> None:
-        pace = self._engine.pace_s
-        start, frames = len(prompt.ids), self._engine.frames_of(shape)
+        engine = self._engine
+        start, frames = len(prompt.ids), engine.frames_of(shape)
         self.key = prompt.key
         self._write(STREAM_HEAD + frames.opening(prompt.ids))
-        self._stream = Stream(frames, prompt, start, start + count - 1, usage, self._loop.time() + pace)
-        self._timer = self._loop.call_later(pace, self._token) if pace else self._loop.call_soon(self._burst)
+        first_s = engine.pace_s if engine.first_s is None else engine.first_s
+        due = self._loop.time() + first_s
+        self._stream = Stream(frames, prompt, start, start + count - 1, usage, due)
+        if engine.pace_s:
+            self._timer = self._loop.call_at(due, self._token)
+        else:
+            self._timer = self._loop.call_soon(self._burst)
 
     def _token(self) -> None:
         """One token in its time, however late the last one was."""

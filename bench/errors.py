@@ -3,6 +3,7 @@
 BenchError
 +-- ProcessFailed     a process of the benchmark did not start, or ended by itself
 +-- OutOfTime         the run passed its limit
++-- NotAllowed        the system refuses what was asked for
 +-- NothingToCompare  what was asked for leaves nothing to measure
 """
 
@@ -19,6 +20,10 @@ class ProcessFailed(BenchError):
 
 class OutOfTime(BenchError):
     """Says which limit."""
+
+
+class NotAllowed(BenchError):
+    """Says what to leave out, or who may."""
 
 
 class NothingToCompare(BenchError):

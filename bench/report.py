@@ -17,6 +17,7 @@ from bench.run import Results
 
 RUST = ("sglang-router", "vllm-router")
 OURS, NGINX, DIRECT = "ours", "nginx", "direct"
+_IDLE_KIB = 64.0
 _HANGUP_MS = 100.0
 _ADDED_TTFT_MS = 5.0
 _GROWTH_MIB = 2.0
@@ -113,6 +114,8 @@ def bars(results: Results, found: Medians) -> list[Bar]:
         *_fault_bars(results),
         _at_most("client hangs up, engine stops, ms", _slowest(results.hangup.get(OURS)), _HANGUP_MS),
         _at_most("lost to a killed gateway", _lost_to_kill(results.gateway_kill), 0),
+        _at_most("memory of an idle stream, KiB", results.idle.get("kib_per_stream"), _IDLE_KIB),
+        _at_most("idle streams lost", results.idle.get("lost"), 0),
         _at_most("memory growth in the soak, MiB", results.soak.get("growth_mib"), _GROWTH_MIB),
     ]
 
@@ -131,6 +134,7 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> dict[str, Any]:
         },
         "hangup": results.hangup,
         "gateway_kill": results.gateway_kill,
+        "idle": results.idle,
         "soak": results.soak,
         "runs": results.runs,
     }
@@ -154,9 +158,10 @@ def _tables(results: Results, found: Medians, gateways: Iterable[Spec]) -> Itera
         yield _fault_table(results)
     if results.hangup:
         yield _hangup_table(results)
-    for title, figures in (("gateway killed", results.gateway_kill), ("soak", results.soak)):
+    for title in ("gateway_kill", "idle", "soak"):
+        figures = getattr(results, title)
         if figures:
-            yield _figures_table(title, figures)
+            yield _figures_table(title.replace("_", " "), figures)
     if any(one.to_rust or one.to_nginx for one in ratios(found)):
         yield _ratio_table(ratios(found))
     yield _bar_table(bars(results, found))

@@ -10,27 +10,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from bench.errors import OutOfTime, ProcessFailed
+from bench.errors import NotAllowed, OutOfTime, ProcessFailed
 from bench.faults import FAULTS, Noticed, Offered, Prepared, prepare
 from bench.gateway_loss import Crowd, gateway_killed
 from bench.gateways import HEADERS, ROOT, Running, Spec
 from bench.hangup import until_engine_stops
+from bench.idle_streams import idle_streams
 from bench.machine import Machine, MachineWatch
 from bench.modes import MODES, Mode, Size, Target
 from bench.processes import Cores
 from bench.soak import soak
 from bench.stage import FakeEngine, Stage
 
-SECTIONS = (*get_args(Mode), "faults", "hangup", "gateway-kill", "soak")
+SECTIONS = (*get_args(Mode), "faults", "hangup", "gateway-kill", "idle", "soak")
 _QUICK = Size(unary_s=1.0, streams=64, stream_tokens=64, rounds=1, full_s=1.0)
 _QUICK_OFFERED = Offered(seconds=6.0)
 _IDLE_S = 20.0
+_IDLE, _QUICK_IDLE = 10_000, 1000
 _QUICK_CROWD = Crowd(clients=20, streams=2)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. `soak_s` is 0 for none; `limit_s` is the most that a run may take."""
+    """What to measure. `soak_s` is 0 for none; `limit_s` is the most that a run may take.
+
+    `nice` is the priority of clients, engines and gateways alike.
+    """
 
     gateways: Sequence[Spec]
     sections: Collection[str]
@@ -39,6 +44,7 @@ class Plan:
     soak_s: float = 0.0
     limit_s: float = 1800.0
     tree: Path = ROOT
+    nice: int = 0
 
     @property
     def size(self) -> Size:
@@ -61,6 +67,7 @@ class Results:
     faults: dict[str, dict[str, Noticed]] = field(default_factory=dict)
     hangup: dict[str, Mapping[str, float]] = field(default_factory=dict)
     gateway_kill: Mapping[str, float] = field(default_factory=dict)
+    idle: Mapping[str, float] = field(default_factory=dict)
     soak: Mapping[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     machine: Machine | None = None
@@ -77,8 +84,8 @@ class Run:
         self.results = Results()
 
     async def all(self) -> Results:
-        """Raises OutOfTime and ProcessFailed; what was measured until then is in `results`."""
-        os.sched_setaffinity(0, self._cores.others)
+        """Raises NotAllowed, OutOfTime and ProcessFailed; what was measured until then is in `results`."""
+        self._take_place()
         watch = MachineWatch(self._cores)
         try:
             async with asyncio.timeout(self._plan.limit_s):
@@ -86,6 +93,7 @@ class Run:
                 await self._faults()
                 await self._hangups()
                 await self._gateway_kill()
+                await self._idle_streams()
                 await self._soak()
         except TimeoutError as exc:
             limit = self._plan.limit_s
@@ -93,6 +101,14 @@ class Run:
         finally:
             self.results.machine = watch.ended()
         return self.results
+
+    def _take_place(self) -> None:
+        """Children inherit the priority; each is pinned by itself."""
+        try:
+            os.nice(self._plan.nice)
+        except PermissionError as exc:
+            raise NotAllowed(f"--nice {self._plan.nice} is for root; leave it out") from exc
+        os.sched_setaffinity(0, self._cores.others)
 
     async def _throughput(self) -> None:
         modes = [mode for mode in get_args(Mode) if mode in self._plan.sections]
@@ -175,6 +191,14 @@ class Run:
                 summed.update(await gateway_killed(stage, ours, self._plan.crowd))
             self.results.gateway_kill = dict(summed)
             self._say(f"gateway-kill: {dict(summed)}")
+
+    async def _idle_streams(self) -> None:
+        ours = self._ours()
+        if "idle" not in self._plan.sections or ours is None:
+            return
+        with self._stage() as stage:
+            self.results.idle = await idle_streams(stage, ours, _QUICK_IDLE if self._plan.quick else _IDLE)
+        self._say(f"idle: {dict(self.results.idle)}")
 
     async def _soak(self) -> None:
         ours = self._ours()
