@@ -18,7 +18,7 @@ from pathlib import Path
 from images.errors import MachineFailed
 from images.machines import qemu, uml
 from images.machines.hardware import Accelerator
-from images.machines.tools import find, scratch
+from images.machines.tools import find, how_to_install, scratch
 
 FASTEST_FIRST: tuple[Accelerator, ...] = ("kvm", "uml", "tcg")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -52,7 +52,7 @@ def choose(order: Iterable[Accelerator], prove: Prove) -> Choice:
         refused[accelerator] = why
     reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
     raise MachineFailed(
-        f"no virtual machine runs here: {reasons}", "install user-mode-linux, or bake with --on ec2"
+        f"no virtual machine runs here: {reasons}", f"{how_to_install()}; or bake with --on ec2"
     )
 
 

@@ -23,11 +23,12 @@ def find(program: str) -> str:
     """Its path. Raises MachineFailed with the line that installs it."""
     found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
     if found is None:
-        raise MachineFailed(
-            f"{program} is not installed",
-            f"on Debian: apt-get install --no-install-recommends {' '.join(packages())}",
-        )
+        raise MachineFailed(f"{program} is not installed", how_to_install())
     return found
+
+
+def how_to_install() -> str:
+    return f"on Debian: apt-get install --no-install-recommends {' '.join(packages())}"
 
 
 def packages() -> tuple[str, ...]:

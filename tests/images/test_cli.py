@@ -1,4 +1,5 @@
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from click.testing import CliRunner, Result
 from moto import mock_aws
 
 from images.cli import images
+from images.clock import SystemClock
+from images.run import PARKED, new_run
 from tests.images.aws.layer import FakeClock, Layer, installed
 
 REGION = "us-east-1"
@@ -165,3 +168,83 @@ def test_a_sweep_tells_and_removes_nothing_by_default(run: Run, tmp_path: Path) 
     assert result.exit_code == 0, result.stderr
     assert f"keep image {image_id}" in result.stdout
     assert POINTER in result.stdout
+
+
+def test_a_dry_run_tells_the_plan_to_programs_too(run: Run, tmp_path: Path) -> None:
+    """--dry-run --json is the plan as `plan --json` gives it."""
+    dry = run("bake", "rehearsal", "--on", "local", "--dry-run", "--json", "--state", str(tmp_path))
+    assert json.loads(dry.stdout) == json.loads(run("plan", "rehearsal", "--on", "local", "--json").stdout)
+
+
+@pytest.fixture
+def parked(tmp_path: Path, make_recipe) -> str:
+    """A local run that stopped once its machine was clean."""
+    made = new_run(tmp_path / "runs", make_recipe(), "lab", SystemClock(), random.Random(1), "local")
+    made.ledger.intend("disk", "builder", path=str(made.directory / "builder"))
+    made.ledger.stage("clean")
+    made.ledger.ended(PARKED)
+    return made.id
+
+
+def test_a_dry_resume_tells_what_is_done_and_does_nothing(run: Run, tmp_path: Path, parked: str) -> None:
+    """What need not be done again, and what the run has made; no entry is added."""
+    ledger = tmp_path / "runs" / parked / "ledger.jsonl"
+    before = ledger.read_bytes()
+    told = run("bake", "--resume", parked, "--dry-run", "--state", str(tmp_path))
+    assert told.exit_code == 0
+    assert "done: clean" in told.stdout
+    assert "made: disk builder" in told.stdout
+    listed = json.loads(
+        run("bake", "--resume", parked, "--dry-run", "--json", "--state", str(tmp_path)).stdout
+    )
+    assert (listed["on"], listed["done"], listed["made"][0]["name"]) == ("local", ["clean"], "builder")
+    assert ledger.read_bytes() == before
+
+
+@pytest.mark.usefixtures("account")
+def test_a_run_is_not_resumed_elsewhere(run: Run, tmp_path: Path, parked: str) -> None:
+    """--on must say where the run was begun, if it says anything."""
+    (tmp_path / "ec2.toml").write_text(f'region = "{REGION}"\n')
+    result = run(
+        "bake",
+        "--resume",
+        parked,
+        "--on",
+        "ec2",
+        "--state",
+        str(tmp_path),
+        "--settings",
+        str(tmp_path / "ec2.toml"),
+    )
+    assert result.exit_code == 6
+    assert "--on local" in result.stderr
+
+
+def test_a_sweep_of_this_machine_asks_nobody_else(
+    run: Run, tmp_path: Path, parked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a region or an account: a parked run is told, and goes when it is named."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    here = ("--on", "local", "--state", str(tmp_path))
+    (verdict,) = [
+        verdict for verdict in json.loads(run("sweep", "--json", *here).stdout) if verdict["resource"]["run"]
+    ]
+    assert (verdict["keep"], verdict["resource"]["kind"]) == (True, "disk")
+    assert run("sweep", "--run", parked, "--apply", *here).exit_code == 2
+    assert run("sweep", "--run", parked, "--apply", "--yes", *here).exit_code == 0
+    assert run("bake", "--resume", parked, "--on", "local", "--state", str(tmp_path)).exit_code == 6
+    assert "--on local" in run("sweep", "--state", str(tmp_path)).stderr
+
+
+def test_what_is_missing_here_is_said_before_a_run_begins(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host without the programs of virtual machines: a line that installs them, and no run."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("images.machines.tools._SBIN", ())
+    result = run("bake", "rehearsal", "--on", "local", "--state", str(tmp_path))
+    assert result.exit_code == 1
+    assert "apt-get install" in result.stderr
+    assert not (tmp_path / "runs").exists()
