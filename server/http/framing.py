@@ -12,6 +12,9 @@ from server.http.headers import Headers, encode
 
 BODYLESS_STATUSES = frozenset({204, 304})
 _TARGET = re.compile(r"[!-~]+")
+# More than any length needs, and far fewer than `int` takes.
+_MAX_LENGTH_DIGITS = 20
+_FRAMING = frozenset((b"transfer-encoding", b"connection", b"content-length"))
 _POOLS_OWN = frozenset(
     (b"content-length", b"transfer-encoding", b"connection", b"host", b"keep-alive", b"upgrade", b"expect")
 )
@@ -69,6 +72,8 @@ def refuse_head(version: str, headers: Headers, max_body_bytes: int) -> Refusal 
     if version not in ("1.0", "1.1"):
         return bad_request("unsupported HTTP version; use HTTP/1.1")
     length = headers.get("content-length")
+    if length and len(length) > _MAX_LENGTH_DIGITS:
+        return bad_request("Content-Length has too many digits; send it without leading zeros")
     if length and int(length) > max_body_bytes:
         return BODY_TOO_LARGE
     return _refuse_coding(version, headers)
@@ -83,6 +88,14 @@ def _refuse_coding(version: str, headers: Headers) -> Refusal | None:
     if [coding.strip().lower() for coding in codings] != ["chunked"]:
         return bad_request("unsupported Transfer-Encoding; only chunked is")
     return None
+
+
+def body_head(headers: Headers) -> bytes:
+    """A head that frames the same body as `headers`, which were not refused; b"" where there is none."""
+    if "transfer-encoding" in headers:
+        return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    length = int(headers.get("content-length") or 0)
+    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length if length else b""
 
 
 class ResponseHead(NamedTuple):
@@ -135,6 +148,9 @@ def _own_fields(
     closes = False
     for name, value in pairs:
         lowered = name.lower()
+        if lowered not in _FRAMING:
+            kept.append((lowered, value))
+            continue
         if lowered == b"transfer-encoding":
             raise ValueError("transfer-encoding is the server's own; do not set it")
         if lowered == b"connection":
@@ -144,9 +160,8 @@ def _own_fields(
             if length is not None or not value.isdigit():
                 raise ValueError("a response has one content-length, in digits")
             length = int(value)
-            if status == 204:
-                continue
-        kept.append((lowered, value))
+            if status != 204:
+                kept.append((lowered, value))
     return kept, length, closes
 
 

@@ -59,9 +59,9 @@ def optional_number(body: Mapping[str, Any], name: str) -> float | None:
 def string_list(body: Mapping[str, Any], name: str, most: int) -> list[str]:
     """A string, or a list of at most `most` strings; none of them empty."""
     value = body.get(name)
-    values = [value] if isinstance(value, str) else value
-    if values is None:
+    if value is None:
         return []
+    values = [value] if isinstance(value, str) else value
     if (
         not isinstance(values, list)
         or len(values) > most
@@ -77,7 +77,8 @@ def _refuse_constant(name: str) -> None:
 
 # Made once: json.loads and json.dumps make theirs anew whenever they are given an option.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+# What was parsed, or made of it, holds no circles.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 def _check_depth(value: object) -> None:

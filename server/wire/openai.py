@@ -6,7 +6,7 @@ names (`return_token_ids`, `token_ids`, `prompt_token_ids`).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from server.errors import BadRequest, EngineRefused, WireError
 from server.wire.jsonbody import Json, dump, optional_bool, optional_int, parse_object, string_list
@@ -29,8 +29,7 @@ DEFAULT_COMPLETION_TOKENS = 16
 SERVED_MODEL_ALIASES = frozenset({"tgi", "dummy"})
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(NamedTuple):
     """One generation that a client asked for, validated; `body` is its JSON with a default made explicit."""
 
     kind: Kind
@@ -54,16 +53,18 @@ def read_generation(kind: Kind, raw: bytes) -> Generation:
 def check_generation(kind: Kind, body: Json) -> Generation:
     """Raises BadRequest."""
     stops = string_list(body, "stop", MAX_STOPS)
-    if any(len(stop) > 1000 for stop in stops):
+    if stops and max(map(len, stops)) > 1000:
         raise BadRequest("A stop sequence may have at most 1000 characters.", param="stop")
     refuse_unsafe(body)
-    if not isinstance(body.get("model"), str | None):
+    model = body.get("model")
+    if model is not None and not isinstance(model, str):
         raise BadRequest("`model` must be a string.", param="model")
     n = optional_int(body, "n", 1, MAX_CHOICES) or 1
     optional_int(body, "best_of", 1, MAX_CHOICES)
     if kind == "completions" and body.get("max_tokens") is None:
         body = body | {"max_tokens": DEFAULT_COMPLETION_TOKENS}
-    asked = [optional_int(body, name, 0, MAX_TOKENS) for name in ("max_completion_tokens", "max_tokens")]
+    most = optional_int(body, "max_completion_tokens", 0, MAX_TOKENS)
+    older = optional_int(body, "max_tokens", 0, MAX_TOKENS)
     return Generation(
         kind=kind,
         body=body,
@@ -71,7 +72,7 @@ def check_generation(kind: Kind, body: Json) -> Generation:
         wants_ids=optional_bool(body, "return_token_ids"),
         wants_usage=_wants_usage(body),
         choices=n * _prompts(body.get("prompt")),
-        max_tokens=next((value for value in asked if value is not None), None),
+        max_tokens=older if most is None else most,
     )
 
 
