@@ -78,6 +78,12 @@ Exit codes: 0 every bar that was measured is met, 1 error, 2 usage, 4 a bar is n
     help="Priority of all that is measured; below 0, as root, it keeps a busy machine's other work out.",
 )
 @click.option(
+    "--python",
+    type=click.Path(exists=True, dir_okay=False),
+    default=sys.executable,
+    help="What runs ours, with this environment's packages: images have Debian's.",
+)
+@click.option(
     "--tree",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=ROOT,
@@ -94,6 +100,7 @@ def main(
     soak_s: float | None,
     limit_s: float,
     nice: int,
+    python: str,
     tree: Path,
     json_file: Path | None,
 ) -> None:
@@ -113,6 +120,7 @@ def main(
         limit_s=limit_s,
         tree=tree.resolve(),
         nice=nice,
+        python=python,
     )
     try:
         sys.exit(_run(plan, skipped, json_file))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,12 +43,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a gateway listens, whom it sends to, its directory, and the checkout that ours is run from."""
+    """Where a gateway listens, whom it sends to, its directory, and what ours is run from and with."""
 
     address: Address
     engines: Sequence[Address]
     directory: Path
     tree: Path
+    python: str = sys.executable
 
     def write(self, name: str, text: str) -> str:
         path = self.directory / name
@@ -102,9 +105,9 @@ def _ours(place: Place) -> Launch:
         "GOLDENFLEET_PORT": str(place.address[1]),
         "GOLDENFLEET_ADMIN_PORT": str(free_port(place.address[0])),
         "GOLDENFLEET_IMDS_ENDPOINT": "off",
-        "PYTHONPATH": str(place.tree),
+        "PYTHONPATH": os.pathsep.join([str(place.tree), sysconfig.get_path("purelib")]),
     }
-    return Launch([sys.executable, "-m", "server", "--role", "gateway"], env)
+    return Launch([place.python, "-m", "server", "--role", "gateway"], env)
 
 
 def _nginx(place: Place) -> Launch:

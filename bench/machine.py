@@ -52,17 +52,18 @@ class Machine:
 
     def __str__(self) -> str:
         return (
-            f"{self.started}, {self.cpu}, {len(self.cores.others) + 1} cores, Python {self.python}; "
+            f"{self.started}, {self.cpu}, {len(self.cores.others) + 1} cores, ours on {self.python}; "
             f"load average {self.load_before:.1f} before and {self.load_after:.1f} after, "
             f"{self.busy_percent:.0f} % of CPU time used, {self.steal_percent:.1f} % stolen by the host"
         )
 
 
 class MachineWatch:
-    """From now until `ended` is asked."""
+    """From now until `ended` is asked. `python` is what runs ours."""
 
-    def __init__(self, cores: Cores) -> None:
+    def __init__(self, cores: Cores, python: str) -> None:
         self._cores = cores
+        self._python = python
         self._began = CpuTimes.now()
         self._load = os.getloadavg()[0]
         self._started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -73,7 +74,7 @@ class MachineWatch:
             started=self._started,
             cpu=_cpu_model(Path("/proc/cpuinfo").read_text()),
             cores=self._cores,
-            python=platform.python_version(),
+            python=self._python,
             kernel=platform.release(),
             load_before=self._load,
             load_after=os.getloadavg()[0],

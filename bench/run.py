@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Plan:
     limit_s: float = 1800.0
     tree: Path = ROOT
     nice: int = 0
+    python: str = sys.executable
 
     @property
     def size(self) -> Size:
@@ -86,7 +88,7 @@ class Run:
     async def all(self) -> Results:
         """Raises NotAllowed, OutOfTime and ProcessFailed; what was measured until then is in `results`."""
         self._take_place()
-        watch = MachineWatch(self._cores)
+        watch = MachineWatch(self._cores, self._plan.python)
         try:
             async with asyncio.timeout(self._plan.limit_s):
                 await self._throughput()
@@ -209,7 +211,7 @@ class Run:
         self._say(f"soak: {dict(self.results.soak)}")
 
     def _stage(self) -> Stage:
-        return Stage(self._directory, self._cores, self._plan.tree)
+        return Stage(self._directory, self._cores, self._plan.tree, self._plan.python)
 
     def _gateways(self) -> list[Spec]:
         """Those that pass requests on, and have not failed to start before."""

@@ -60,10 +60,13 @@ class FakeEngine:
 class Stage:
     """Everything that it starts ends with it. Loopback addresses 127.0.64.x are its own."""
 
-    def __init__(self, directory: Path, cores: Cores, tree: Path = ROOT) -> None:
-        """`tree` is the checkout whose server is measured."""
+    def __init__(
+        self, directory: Path, cores: Cores, tree: Path = ROOT, python: str = sys.executable
+    ) -> None:
+        """`tree` is the checkout whose server is measured, `python` what runs it."""
         self.cores = cores
         self._tree = tree
+        self._python = python
         self._directory = directory
         self._exits = ExitStack()
         self._hosts = (f"127.0.{64 + n // 250}.{1 + n % 250}" for n in itertools.count())
@@ -85,7 +88,7 @@ class Stage:
         host = next(self._hosts)
         directory = Path(mkdtemp(prefix=spec.name, dir=self._directory))
         address = (host, free_port(host))
-        launch = spec.launch(Place(address, backends, directory, self._tree))
+        launch = spec.launch(Place(address, backends, directory, self._tree, self._python))
         name = f"{spec.name}-{host}"
         child = self.child(launch.argv, name, (self.cores.gateway,), launch.env)
         await child.listening(address, launch.start_s)
