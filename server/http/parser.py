@@ -4,7 +4,14 @@ from typing import NamedTuple, Protocol
 
 import httptools
 
-from server.http.framing import BODY_TOO_LARGE, HEADERS_TOO_LARGE, Refusal, bad_request, refuse_head
+from server.http.framing import (
+    BODY_TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    Refusal,
+    bad_request,
+    body_head,
+    refuse_head,
+)
 from server.http.headers import Headers
 
 
@@ -42,6 +49,8 @@ class RequestParser:
         self._head_bytes = 0
         self._body_bytes = 0
         self._wire_bytes = 0
+        self._upgrade_head = b""
+        self._head_again = False
         self.begun = False
         self.in_body = False
         self.stopped = False
@@ -51,21 +60,39 @@ class RequestParser:
         if self.stopped:
             return
         self._wire_bytes += len(data)
+        while data and not self.stopped:
+            data = self._feed(data)
+        self._check_unfinished()
+
+    def _feed(self, data: bytes) -> bytes:
+        """Gives what is to be parsed next."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We speak no other protocol: the request is served as plain HTTP, and is the last one.
-            self.stopped = True
+        except httptools.HttpParserUpgrade as exc:
+            return self._as_plain_http(data[exc.args[0] :])
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as exc:
             self._refuse(bad_request(f"malformed request: {exc}"))
-        self._check_unfinished()
+        return b""
+
+    def _as_plain_http(self, rest: bytes) -> bytes:
+        """We speak no other protocol. Where the request has no body, it is the last one.
+
+        Java's HttpClient offers h2c with every body; httptools then takes the body for the other protocol.
+        So it is read again, behind a head that offers nothing.
+        """
+        if not self.in_body:
+            self.stopped = True
+            return b""
+        self._parser = httptools.HttpRequestParser(self)
+        self._head_again = True
+        return self._upgrade_head + rest
 
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        if self.stopped:
+        if self.stopped or self._head_again:
             return
         self.begun = True
         self._url = b""
@@ -74,10 +101,14 @@ class RequestParser:
         self._events.head_begun()
 
     def on_url(self, url: bytes) -> None:
+        if self._head_again:
+            return
         self._url += url
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_again:
+            return
         if self.in_body:
             self._refuse(bad_request("trailers are not accepted; send the fields as headers"))
             return
@@ -88,6 +119,9 @@ class RequestParser:
         if self.stopped:
             return
         self._wire_bytes = 0
+        if self._head_again:
+            self._head_again = False
+            return
         headers, version = Headers(self._pairs), self._parser.get_http_version()
         refusal = refuse_head(version, headers, self._max_body_bytes)
         if refusal is not None:
@@ -96,6 +130,9 @@ class RequestParser:
         self.in_body = True
         path, query = split_target(self._url)
         method = self._parser.get_method().decode("ascii")
+        self._upgrade_head = b""
+        if self._parser.should_upgrade() and method != "CONNECT":
+            self._upgrade_head = body_head(headers)
         keep_alive = self._parser.should_keep_alive()
         self._events.head_arrived(RequestHead(method, path, query, version, headers, keep_alive))
 
@@ -110,6 +147,9 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         if self.stopped:
+            return
+        if self._upgrade_head and self._parser.should_upgrade():
+            # Said too early: its body comes next.
             return
         self.begun = self.in_body = False
         self._wire_bytes = 0

@@ -1,0 +1,56 @@
+"""What fuzzing found, each once more by hand."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.server.fuzz.conftest import Port, responses_in
+
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
+UPGRADE = POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+BODY = b'{"prompt":"x","max_tokens":2}'
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+LENGTH = b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+NEXT = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("framing", [CHUNKED, LENGTH], ids=["chunked", "length"])
+async def test_an_offer_to_upgrade_costs_no_body(
+    stage: Any, port: Callable[[Any], Awaitable[Port]], framing: bytes, size: int
+) -> None:
+    """Java's HttpClient offers h2c with each request: its body is read, and the connection goes on."""
+    engine = await stage.engine()
+    target = await port(await stage.gateway(engine.address))
+    sent = UPGRADE + framing + UPGRADE + framing + NEXT
+    pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
+    got = responses_in(await target.exchange(pieces), asked=3)
+    assert [status for status, _, _ in got] == [200, 200, 200]
+    assert [body["prompt"] for _, body in engine.asked] == ["x", "x"]
+
+
+async def test_an_upgrade_s_body_is_bounded_like_any(
+    stage: Any, port: Callable[[Any], Awaitable[Port]]
+) -> None:
+    """Bytes behind the body are the next request, and a broken chunk is refused."""
+    target = await port(await stage.gateway((await stage.engine()).address))
+    got = responses_in(await target.exchange([UPGRADE + LENGTH + b"GET / HTTP/1.1\r\n\r\n"]), asked=2)
+    assert [status for status, _, _ in got][-1] in (200, 400)
+    [(status, _, _)] = responses_in(
+        await target.exchange([UPGRADE + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"]), asked=1
+    )
+    assert status == 400
+
+
+async def test_a_length_of_many_zeros_is_refused_in_words(
+    stage: Any, port: Callable[[Any], Awaitable[Port]]
+) -> None:
+    """Python reads no number of 5,000 digits: the client is told, and nothing raises into the loop."""
+    target = await port(await stage.gateway((await stage.engine()).address))
+    async with asyncio.timeout(10):
+        got = await target.exchange([POST + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}"])
+    [(status, _, body)] = responses_in(got, asked=1)
+    assert status == 400
+    assert b"digits" in body
