@@ -15,12 +15,13 @@ from server.boot import serve
     type=click.Choice(["gateway", "model"]),
     help="What this process is to the fleet.",
 )
+@click.option("--tier", metavar="NAME", help="Its tier, by default the role's name.")
 @click.option(
     "--stack", default="local", show_default=True, metavar="NAME", help="Name of its stack, for logs."
 )
-def main(role: str, stack: str) -> None:
+def main(role: str, tier: str | None, stack: str) -> None:
     """Serve with settings from GOLDENFLEET_* of the environment only: nothing is read from AWS."""
-    serve(role, stack, from_ssm=False)
+    serve(role, tier, stack, from_ssm=False)
 
 
 if __name__ == "__main__":

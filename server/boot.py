@@ -18,43 +18,49 @@ _role = click.option(
     type=click.Choice(["gateway", "model"]),
     help="What this instance is to the fleet.",
 )
+_tier = click.option("--tier", metavar="NAME", help="Its tier, by default the role's name.")
 _stack = click.option("--stack", required=True, metavar="NAME", help="The Pulumi stack it belongs to.")
 
 
 @click.command(
-    epilog="Example: goldenfleet-boot --role model --stack rehearsal",
+    epilog="Example: goldenfleet-boot --role model --tier llama --stack rehearsal",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @_role
+@_tier
 @_stack
-def main(role: str, stack: str) -> None:
+def main(role: str, tier: str | None, stack: str) -> None:
     """Serve as the tier's configuration says.
 
-    Reads the SSM parameter /goldenfleet/STACK/tier/ROLE/config; GOLDENFLEET_* of the environment has the
+    Reads the SSM parameter /goldenfleet/STACK/tier/TIER/config; GOLDENFLEET_* of the environment has the
     last word. SIGTERM and Ctrl-C end it.
     """
-    serve(role, stack, from_ssm=True)
+    serve(role, tier, stack, from_ssm=True)
 
 
-def serve(role: str, stack: str, *, from_ssm: bool) -> None:
+def serve(role: str, tier: str | None, stack: str, *, from_ssm: bool) -> None:
     """Run the server to its end, and exit with its code; 2 for settings that cannot work."""
     try:
         read = _settings_of_tier if from_ssm else _settings
-        code = uvloop.run(run(read(role, stack, os.environ)))
+        code = uvloop.run(run(read(role, tier or role, stack, os.environ)))
     except SettingsError as exc:
         click.echo(f"goldenfleet-boot: {exc}", err=True)
         code = 2
     raise SystemExit(code)
 
 
-def _settings(role: str, stack: str, environ: Mapping[str, str]) -> Settings:
-    return load_settings(role=role, stack=stack, tier_config={}, environ=environ)
+def _settings(role: str, tier: str, stack: str, environ: Mapping[str, str]) -> Settings:
+    return load_settings(role=role, tier=tier, stack=stack, tier_config={}, environ=environ)
 
 
-def _settings_of_tier(role: str, stack: str, environ: Mapping[str, str]) -> Settings:
+def _settings_of_tier(role: str, tier: str, stack: str, environ: Mapping[str, str]) -> Settings:
     region, imds_endpoint = early_settings(environ)
     region = region or asyncio.run(find_region(imds_endpoint))
-    config = read_tier_config(stack, role, region)
+    config = read_tier_config(stack, tier, region)
     return load_settings(
-        role=role, stack=stack, tier_config=config, environ={"AWS_REGION": region, **environ}
+        role=role,
+        tier=tier,
+        stack=stack,
+        tier_config=config,
+        environ={"AWS_REGION": region, **environ},
     )

@@ -187,7 +187,7 @@ class ServerProcess:
     def _scaling_metric(self) -> ScalingMetric:
         settings = self._settings
         return ScalingMetric(
-            Series(settings.stack, settings.role, settings.scaling_group),
+            Series(settings.stack, settings.tier or settings.role, settings.scaling_group),
             lambda: self._drain.running,
             region=settings.region,
             interval_s=settings.scaling_metric_seconds,

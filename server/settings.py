@@ -27,7 +27,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: Literal["gateway", "model"] = Field(
-        description="What this process is to the fleet: its tier's name."
+        description="What this process is to the fleet; it comes from user data."
+    )
+    tier: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
+        description="Name of the tier that this process belongs to, from user data; by default the role's.",
     )
     stack: str = Field(
         pattern=r"^[a-z][a-z0-9-]{0,31}$", description="The Pulumi stack that this process belongs to."
@@ -283,15 +288,20 @@ def networks_of(text: str) -> Networks:
 
 
 def load_settings(
-    *, role: str, stack: str, tier_config: Mapping[str, object], environ: Mapping[str, str]
+    *,
+    role: str,
+    stack: str,
+    tier_config: Mapping[str, object],
+    environ: Mapping[str, str],
+    tier: str | None = None,
 ) -> Settings:
     """Merge the sources; raises SettingsError whose one line names the first bad setting."""
-    for name in ("role", "stack"):
+    for name in ("role", "tier", "stack"):
         if name in tier_config:
             raise SettingsError(f"setting {name}: the tier's config cannot set it; it comes from user data")
     merged: dict[str, object] = {**_from_aws(environ), **tier_config, **_from_env(environ)}
     try:
-        return Settings.model_validate({**merged, "role": role, "stack": stack})
+        return Settings.model_validate({**merged, "role": role, "tier": tier or role, "stack": stack})
     except ValidationError as exc:
         raise SettingsError(_first_line(exc)) from exc
 

@@ -9,9 +9,9 @@ from server.errors import SettingsError
 from server.imds import ImdsClient, ImdsUnavailable
 
 
-def config_parameter(stack: str, role: str) -> str:
+def config_parameter(stack: str, tier: str) -> str:
     """Name of the SSM parameter that holds a tier's configuration."""
-    return f"/goldenfleet/{stack}/tier/{role}/config"
+    return f"/goldenfleet/{stack}/tier/{tier}/config"
 
 
 async def find_region(imds_endpoint: str) -> str:
@@ -27,14 +27,14 @@ async def find_region(imds_endpoint: str) -> str:
     return region.strip()
 
 
-def read_tier_config(stack: str, role: str, region: str) -> dict[str, object]:
+def read_tier_config(stack: str, tier: str, region: str) -> dict[str, object]:
     """Read the parameter with the credentials that the environment gives; raises SettingsError. Blocks."""
     # Imported here: only a booting instance talks to AWS, and boto3 costs a third of a second.
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = config_parameter(stack, role)
+    name = config_parameter(stack, tier)
     # A new instance's network and role credentials may be seconds away.
     patience = Config(
         connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 6}

@@ -14,7 +14,7 @@ from fleet.rehearsal.envoy import HOST
 from fleet.rehearsal.errors import RehearsalError
 from fleet.rehearsal.interruptions import Step
 from fleet.rehearsal.ports import check_free, check_nodes_can_listen
-from fleet.stack.settings import Settings, Tier, load_settings
+from fleet.stack.settings import GatewayTier, ModelTier, Settings, load_settings
 
 NOTICE_SECONDS = 120.0  # AWS's own, which `notice_seconds` stand for
 VM_BOOT_SECONDS = 300.0  # User-mode Linux beside a fleet that starts on the same two cores
@@ -72,8 +72,8 @@ class Checked:
     config: Mapping[str, str]
 
     @property
-    def tiers(self) -> dict[str, Tier]:
-        return {"gateway": self.settings.tiers.gateway, "model": self.settings.tiers.model}
+    def tiers(self) -> dict[str, GatewayTier | ModelTier]:
+        return {tier.name: tier for tier in self.settings.tiers}
 
 
 def check(plan: Plan) -> Checked:
@@ -83,14 +83,16 @@ def check(plan: Plan) -> Checked:
     steps = plan.steps
     _check_disk(plan.image)
     settings = load_settings(plan.project, plan.stack, plan.config)
-    wanted = settings.with_desired({"gateway": plan.gateways, "model": plan.models})
+    wanted = settings.with_desired(
+        {settings.gateway.name: plan.gateways, **{tier.name: plan.models for tier in settings.models}}
+    )
     if plan.image is not None:
         wanted = _with_patience(wanted, plan.time_scale)
     checked = Checked(
         plan, load_settings(plan.project, plan.stack, {**plan.config, **wanted}), {**plan.config, **wanted}
     )
     _check_images(checked)
-    sizes = {name: tier.desired for name, tier in checked.tiers.items()}
+    sizes = {name: tier.capacity.desired for name, tier in checked.tiers.items()}
     spot = {name: spot_nodes(tier) for name, tier in checked.tiers.items()}
     interruptions.check_possible(steps, sizes, spot)
     check_free(HOST, plan.port)
@@ -109,14 +111,16 @@ def _with_patience(wanted: Mapping[str, str], time_scale: float) -> dict[str, st
     """Let model nodes boot for as long as a virtual machine takes here, in AWS's scaled seconds."""
     tiers = json.loads(wanted["goldenfleet:tiers"])
     patience = math.ceil(VM_BOOT_SECONDS / time_scale)
-    tiers["model"]["bootSeconds"] = min(7200, max(patience, tiers["model"].get("bootSeconds", 0)))
+    for tier in tiers:
+        if tier["role"] == "model":
+            tier["boot"]["graceSeconds"] = min(7200, max(patience, tier["boot"]["graceSeconds"]))
     return {**wanted, "goldenfleet:tiers": json.dumps(tiers)}
 
 
-def spot_nodes(tier: Tier) -> int:
+def spot_nodes(tier: GatewayTier | ModelTier) -> int:
     """How many of a tier's desired nodes are spot: what is above the base, less its on-demand share."""
-    above = max(0, tier.desired - tier.on_demand_base)
-    return above - math.ceil(above * tier.on_demand_percent / 100)
+    above = max(0, tier.capacity.desired - tier.purchase.on_demand_base)
+    return above - math.ceil(above * tier.purchase.on_demand_percent / 100)
 
 
 def _check_images(checked: Checked) -> None:

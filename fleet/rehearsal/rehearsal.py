@@ -247,7 +247,7 @@ class Rehearsal:
     def _all_serve(self) -> bool:
         instances = self._cloud.instances()
         return all(
-            sum(i.tier == name and interruptions.serving(i) for i in instances) >= tier.desired
+            sum(i.tier == name and interruptions.serving(i) for i in instances) >= tier.capacity.desired
             for name, tier in self._checked.tiers.items()
         )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pulumi
 import pulumi_aws as aws
 
-from fleet.stack.naming import GATEWAY, MODEL, resource_name
+from fleet.stack.naming import resource_name
 from fleet.stack.network import ANYWHERE
 
 SERVING_PORT = 8080
@@ -20,7 +20,6 @@ HTTPS = 443
 PUBLIC_BALANCER = "public-balancer"
 MODEL_BALANCER = "model-balancer"
 CONTROL = "control"
-PARTS = (PUBLIC_BALANCER, MODEL_BALANCER, GATEWAY, MODEL, CONTROL)
 
 
 class Flow(NamedTuple):
@@ -29,23 +28,28 @@ class Flow(NamedTuple):
     port: int
 
 
-FLOWS = (
-    Flow(PUBLIC_BALANCER, GATEWAY, SERVING_PORT),
-    Flow(GATEWAY, MODEL, SERVING_PORT),
-    Flow(GATEWAY, MODEL_BALANCER, HTTP),
-    Flow(MODEL_BALANCER, MODEL, SERVING_PORT),
-    Flow(CONTROL, GATEWAY, ADMIN_PORT),
-    Flow(CONTROL, MODEL, ADMIN_PORT),
-)
-
-AWS_CALLERS = (GATEWAY, MODEL, CONTROL)
-"""Parts that call AWS's interfaces, over HTTPS through the NAT gateway."""
+def flows(gateway: str, models: Sequence[str]) -> list[Flow]:
+    """All that is allowed inside the VPC; model tiers need not know of one another."""
+    found = [
+        Flow(PUBLIC_BALANCER, gateway, SERVING_PORT),
+        Flow(gateway, MODEL_BALANCER, HTTP),
+        Flow(CONTROL, gateway, ADMIN_PORT),
+    ]
+    for model in models:
+        found += [
+            Flow(gateway, model, SERVING_PORT),
+            Flow(MODEL_BALANCER, model, SERVING_PORT),
+            Flow(CONTROL, model, ADMIN_PORT),
+        ]
+    return found
 
 
 class Firewall(pulumi.ComponentResource):
     def __init__(
         self,
         stack: str,
+        gateway: str,
+        models: Sequence[str],
         vpc_id: pulumi.Input[str],
         public_ports: Sequence[int],
         clients: Sequence[IPv4Network],
@@ -54,10 +58,13 @@ class Firewall(pulumi.ComponentResource):
         super().__init__("goldenfleet:stack:Firewall", name)
         self._stack = stack
         self._child = pulumi.ResourceOptions(parent=self)
-        self._groups = {part: self._group(part, vpc_id) for part in PARTS}
-        for flow in FLOWS:
+        # These call AWS's interfaces, over HTTPS through the NAT gateway.
+        callers = (gateway, *models, CONTROL)
+        parts = (PUBLIC_BALANCER, MODEL_BALANCER, *callers)
+        self._groups = {part: self._group(part, vpc_id) for part in parts}
+        for flow in flows(gateway, models):
             self._allow(flow)
-        for part in AWS_CALLERS:
+        for part in callers:
             self._allow_aws(part)
         for port in public_ports:
             for block in clients:

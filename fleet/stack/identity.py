@@ -15,7 +15,7 @@ import pulumi
 import pulumi_aws as aws
 
 from fleet.stack import scaling
-from fleet.stack.naming import GATEWAY, resource_name
+from fleet.stack.naming import resource_name
 from fleet.stack.tags import of_tier
 
 Statement = dict[str, Any]
@@ -50,10 +50,10 @@ def trust(service: str) -> str:
 
 
 def node_statements(
-    tier: str,
     config_parameter_arn: pulumi.Input[str],
     log_group_arn: pulumi.Input[str],
     secrets: Sequence[str],
+    discovers: bool,
 ) -> list[Statement]:
     """A node reads its configuration and secrets, and writes its log; a gateway finds model nodes too."""
     statements = [
@@ -63,7 +63,7 @@ def node_statements(
         allow(_SESSION_MANAGER, ["*"]),
         _publishing(),
     ]
-    return [*statements, allow(_DISCOVERY, ["*"])] if tier == GATEWAY else statements
+    return [*statements, allow(_DISCOVERY, ["*"])] if discovers else statements
 
 
 def _publishing() -> Statement:
@@ -112,13 +112,14 @@ class NodeIdentity(pulumi.ComponentResource):
         tier: str,
         config_parameter_arn: pulumi.Input[str],
         log_group_arn: pulumi.Input[str],
-        secrets: Sequence[str] = (),
+        secrets: Sequence[str],
+        discovers: bool,
     ) -> None:
         name = resource_name(stack, f"{tier}-node")
         super().__init__("goldenfleet:stack:NodeIdentity", name, None, of_tier(tier))
         child = pulumi.ResourceOptions(parent=self)
         role = aws.iam.Role(name, assume_role_policy=trust("ec2.amazonaws.com"), opts=child)
-        statements = node_statements(tier, config_parameter_arn, log_group_arn, secrets)
+        statements = node_statements(config_parameter_arn, log_group_arn, secrets, discovers)
         aws.iam.RolePolicy(name, role=role.name, policy=policy(statements), opts=child)
         self.profile = aws.iam.InstanceProfile(name, role=role.name, opts=child)
         self.register_outputs({"roleArn": role.arn})

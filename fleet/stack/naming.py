@@ -6,7 +6,10 @@ import re
 
 GATEWAY = "gateway"
 MODEL = "model"
-TIERS = (GATEWAY, MODEL)
+"""Roles of tiers. A tier's name is its own."""
+
+RESERVED = ("control", "firewall", "model-balancer", "network", "notices", "public-balancer", "shared")
+"""Parts of a stack that are no tier's."""
 
 LOAD_BALANCER_NAME_LIMIT = 32
 """Characters that AWS allows in the name of a load balancer or target group."""
@@ -17,9 +20,10 @@ AUTONAME_SUFFIX = 8
 _PREFIX = "gf"
 _STACK_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
-STACK_NAME_LIMIT = (
-    LOAD_BALANCER_NAME_LIMIT - AUTONAME_SUFFIX - max(len(f"{_PREFIX}--{tier}") for tier in TIERS)
-)
+_ROOM = LOAD_BALANCER_NAME_LIMIT - AUTONAME_SUFFIX - len(f"{_PREFIX}--")
+
+STACK_NAME_LIMIT = _ROOM - len(GATEWAY)
+"""So that a tier's name may have at least seven characters."""
 
 
 def stack_name_problem(stack: str) -> str | None:
@@ -28,7 +32,7 @@ def stack_name_problem(stack: str) -> str | None:
         return (
             f"stack name {stack!r} has {len(stack)} characters, {len(stack) - STACK_NAME_LIMIT} more than "
             f"the {STACK_NAME_LIMIT} that fit: names of load balancers hold {LOAD_BALANCER_NAME_LIMIT}, "
-            "and the tier and a random suffix take the rest"
+            "and a tier's name and a random suffix take the rest"
         )
     if not _STACK_NAME.fullmatch(stack) or "--" in stack:
         return (
@@ -36,6 +40,17 @@ def stack_name_problem(stack: str) -> str | None:
             "single hyphens, and begin with a letter"
         )
     return None
+
+
+def room_for_tier_name(stack: str) -> int:
+    """Characters that the name of a tier of `stack` may have."""
+    return _ROOM - len(stack)
+
+
+def tier_name_problem(name: str) -> str | None:
+    """Why `name` cannot be a tier's, whatever the stack, or None when it can."""
+    taken = next((part for part in RESERVED if name == part or name.startswith(f"{part}-")), None)
+    return f"name {name!r} is kept for the stack's own {taken}: choose another" if taken else None
 
 
 def resource_name(stack: str, part: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_aws as aws
 
-from fleet.stack.naming import TIERS, resource_name
+from fleet.stack.naming import resource_name
 
 # A notice is worth nothing once its node is gone; what could not be handled is kept for a person to read.
 _NOTICE_KEPT_SECONDS = 3600
@@ -18,9 +18,9 @@ _DEAD_LETTER_KEPT_SECONDS = 14 * 24 * 3600
 _RECEIVES_BEFORE_DEAD_LETTER = 100
 
 
-def patterns(stack: str) -> dict[str, Mapping[str, object]]:
+def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]]:
     """Rule -> event pattern. Spot events cannot be filtered by tag: the handler drops other fleets'."""
-    groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in TIERS]
+    groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in tiers]
     return {
         "interruption": {
             "source": ["aws.ec2"],
@@ -41,7 +41,7 @@ def patterns(stack: str) -> dict[str, Mapping[str, object]]:
 class Notices(pulumi.ComponentResource):
     """Depend on it where nodes boot: an event that comes before its rule is lost."""
 
-    def __init__(self, stack: str) -> None:
+    def __init__(self, stack: str, tiers: Sequence[str]) -> None:
         self._name = resource_name(stack, "notices")
         super().__init__("goldenfleet:stack:Notices", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
@@ -52,7 +52,7 @@ class Notices(pulumi.ComponentResource):
             opts=self._child,
         )
         self.queue = self._queue()
-        rules = [self._rule(part, pattern) for part, pattern in patterns(stack).items()]
+        rules = [self._rule(part, pattern) for part, pattern in patterns(stack, tiers).items()]
         self._accept_from([rule.arn for rule in rules])
         self.register_outputs({"queueUrl": self.queue.url})
 

@@ -14,16 +14,15 @@ from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.firewall import CONTROL, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import ControlIdentity
 from fleet.stack.image import Image, published
-from fleet.stack.naming import GATEWAY, MODEL
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import NoticeAlarms, TierAlarms, TierLogs
-from fleet.stack.settings import Settings
+from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.tier import Tier, TierPlan, volume_problem
 
 
 class Ground(NamedTuple):
-    """What both tiers stand on, all of it there before a node boots."""
+    """What all tiers stand on, all of it there before a node boots."""
 
     network: Network
     firewall: Firewall
@@ -44,33 +43,38 @@ def configuration() -> Mapping[str, object]:
 
 
 def build(settings: Settings) -> None:
-    stack, tiers = settings.stack, settings.tiers
+    stack = settings.stack
     shared = {tags.STACK: stack, tags.TIER: tags.SHARED}
     pulumi.runtime.register_stack_transformation(tags.tagging(shared))
     # Before the first resource: a missing image leaves nothing half made.
-    model_image, gateway_image = _image(settings, MODEL), _image(settings, GATEWAY)
+    images = {tier.name: _image(settings, tier) for tier in settings.tiers}
 
     ground = _ground(settings)
-    public, internal = _edge(settings, GATEWAY, ground), _edge(settings, MODEL, ground)
-    nodes = pulumi.Output.concat("target-group:", internal.target_group.arn)
-    model = TierPlan(stack, MODEL, model_image, tiers.model, {"engine": tiers.model.engine})
-    gateway = TierPlan(
-        stack,
-        GATEWAY,
-        gateway_image,
-        tiers.gateway,
-        {"nodes": nodes, **_access(settings)},
-        _secrets(settings),
-    )
-    made = {
-        MODEL: (_tier(settings, model, ground, internal), internal),
-        GATEWAY: (_tier(settings, gateway, ground, public), public),
-    }
-    made[GATEWAY][0].track_requests(public, tiers.gateway.requests_per_target)
+    edges = {tier.name: _edge(settings, tier, ground) for tier in settings.tiers}
+    told = _told(settings, edges)
+    made: dict[str, tuple[Tier, Edge]] = {}
+    in_order: tuple[GatewayTier | ModelTier, ...] = (*settings.models, settings.gateway)
+    for tier in in_order:
+        secrets = _secrets(settings) if tier is settings.gateway else []
+        plan = TierPlan(stack, images[tier.name], tier, told[tier.name], secrets)
+        made[tier.name] = _tier(settings, plan, ground, edges[tier.name]), edges[tier.name]
+    gateway, public = made[settings.gateway.name]
+    gateway.track_requests(public, settings.gateway.scaling.requests_per_target)
 
     control = _control(stack, ground.notices, made)
     control_group = ground.firewall.group(CONTROL)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
+
+
+def _told(settings: Settings, edges: Mapping[str, Edge]) -> dict[str, dict[str, pulumi.Input[str]]]:
+    """Tier -> what its nodes boot with."""
+    groups = [
+        pulumi.Output.concat("target-group:", edges[tier.name].target_group.arn) for tier in settings.models
+    ]
+    nodes = pulumi.Output.all(*groups).apply(",".join)
+    told: dict[str, dict[str, pulumi.Input[str]]] = {t.name: {"engine": t.engine} for t in settings.models}
+    told[settings.gateway.name] = {"nodes": nodes, **_access(settings)}
+    return told
 
 
 def _access(settings: Settings) -> dict[str, str]:
@@ -93,10 +97,9 @@ def _secrets(settings: Settings) -> list[str]:
     return [reference for reference in named if reference is not None]
 
 
-def _image(settings: Settings, tier: str) -> Image:
-    chosen = settings.tier(tier)
-    image = published(settings.stack, chosen.recipe, chosen.channel, chosen.instance_types)
-    if problem := volume_problem(tier, chosen.volume_gib, image):
+def _image(settings: Settings, tier: GatewayTier | ModelTier) -> Image:
+    image = published(settings.stack, tier.recipe, tier.channel, tier.purchase.instance_types)
+    if problem := volume_problem(tier, image):
         raise SettingsError(problem, f"Correct Pulumi.{settings.stack}.yaml.")
     return image
 
@@ -104,23 +107,30 @@ def _image(settings: Settings, tier: str) -> Image:
 def _ground(settings: Settings) -> Ground:
     network = Network(settings.stack, settings.network)
     ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
-    firewall = Firewall(settings.stack, network.vpc.id, ports, settings.edge.allowed_cidrs)
-    notices = Notices(settings.stack)
+    firewall = Firewall(
+        settings.stack,
+        settings.gateway.name,
+        [tier.name for tier in settings.models],
+        network.vpc.id,
+        ports,
+        settings.edge.allowed_cidrs,
+    )
+    notices = Notices(settings.stack, [tier.name for tier in settings.tiers])
     NoticeAlarms(settings.stack, notices)
     return Ground(network, firewall, notices)
 
 
-def _edge(settings: Settings, tier: str, ground: Ground) -> Edge:
+def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> Edge:
     """The gateways' is public, the model nodes' internal."""
-    internal = tier == MODEL
+    internal = tier is not settings.gateway
     network = ground.network
     plan = EdgePlan(
         stack=settings.stack,
-        tier=tier,
+        tier=tier.name,
         internal=internal,
         certificate_arn=None if internal else settings.edge.certificate_arn,
         idle_timeout_seconds=settings.edge.idle_timeout_seconds,
-        deregistration_delay_seconds=settings.tier(tier).deregistration_delay_seconds,
+        deregistration_delay_seconds=tier.drain.deregistration_delay_seconds,
         protected=settings.production,
     )
     subnets = network.private_subnets if internal else network.public_subnets

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from fleet.stack import settings
 from fleet.stack.edge import Edge
 from fleet.stack.identity import NodeIdentity
 from fleet.stack.image import Image
-from fleet.stack.naming import config_parameter, resource_name
+from fleet.stack.naming import GATEWAY, config_parameter, resource_name
+from fleet.stack.settings import NAMESPACE
+from fleet.stack.settings_tier import BaseTier, GatewayTier, ModelTier
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
@@ -33,13 +34,16 @@ _GP3_BASE_IOPS = 3000
 @dataclass(frozen=True)
 class TierPlan:
     stack: str
-    name: str
     image: Image
-    settings: settings.Tier
+    settings: GatewayTier | ModelTier
     node_config: Mapping[str, pulumi.Input[str]]
     """What `goldenfleet-boot` reads from the tier's parameter."""
     secrets: Sequence[str] = ()
     """What its settings refer to and its nodes may read: ssm:/name or secretsmanager:name."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
 
 
 class Tier(pulumi.ComponentResource):
@@ -57,7 +61,8 @@ class Tier(pulumi.ComponentResource):
         self._plan = plan
         self._child = pulumi.ResourceOptions(parent=self)
         config = self._config()
-        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn, plan.secrets)
+        discovers = plan.settings.role == GATEWAY
+        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn, plan.secrets, discovers)
         self.image_id = plan.image.id
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]
@@ -90,7 +95,7 @@ class Tier(pulumi.ComponentResource):
                         predefined_metric_type="ASGAverageCPUUtilization"
                     )
                 ),
-                target_value=self._plan.settings.cpu_target_percent,
+                target_value=self._plan.settings.scaling.cpu_target_percent,
             ),
         )
 
@@ -125,7 +130,7 @@ class Tier(pulumi.ComponentResource):
         return aws.ec2.LaunchTemplate(
             self._name,
             image_id=plan.image.id,
-            user_data=user_data(plan.name, plan.stack),
+            user_data=user_data(plan.settings.role, plan.name, plan.stack),
             iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(arn=profile_arn),
             vpc_security_group_ids=[security_group],
             # Two hops: an engine in a container is one hop further from the metadata service.
@@ -148,17 +153,17 @@ class Tier(pulumi.ComponentResource):
         tier = self._plan.settings
         return aws.autoscaling.Group(
             self._name,
-            min_size=tier.min,
-            desired_capacity=tier.desired,
-            max_size=tier.max,
+            min_size=tier.capacity.min,
+            desired_capacity=tier.capacity.desired,
+            max_size=tier.capacity.max,
             vpc_zone_identifiers=[subnet.id for subnet in subnets],
             target_group_arns=[target_group_arn],
             mixed_instances_policy=self._mixture(),
             capacity_rebalance=True,
             initial_lifecycle_hooks=[DRAIN_HOOK],
             health_check_type="ELB",
-            health_check_grace_period=tier.boot_seconds,
-            default_instance_warmup=tier.warmup_seconds,
+            health_check_grace_period=tier.boot.grace_seconds,
+            default_instance_warmup=tier.boot.warmup_seconds,
             # Spot may have no capacity for hours; an update that waits for it would fail and help nobody.
             wait_for_capacity_timeout="0",
             opts=pulumi.ResourceOptions(
@@ -167,7 +172,7 @@ class Tier(pulumi.ComponentResource):
         )
 
     def _mixture(self) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
-        tier = self._plan.settings
+        purchase = self._plan.settings.purchase
         return aws.autoscaling.GroupMixedInstancesPolicyArgs(
             launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
                 launch_template_specification=(
@@ -179,31 +184,31 @@ class Tier(pulumi.ComponentResource):
                 ),
                 overrides=[
                     aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind)
-                    for kind in tier.instance_types
+                    for kind in purchase.instance_types
                 ],
             ),
             instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
-                on_demand_base_capacity=tier.on_demand_base,
-                on_demand_percentage_above_base_capacity=tier.on_demand_percent,
+                on_demand_base_capacity=purchase.on_demand_base,
+                on_demand_percentage_above_base_capacity=purchase.on_demand_percent,
                 on_demand_allocation_strategy="prioritized",
                 spot_allocation_strategy="price-capacity-optimized",
             ),
         )
 
 
-def user_data(tier: str, stack: str) -> str:
-    """Base64 of the boot script, which names role and stack and nothing else: the image holds the rest."""
-    script = f"#!/bin/sh\nexec goldenfleet-boot --role {tier} --stack {stack}\n"
+def user_data(role: str, tier: str, stack: str) -> str:
+    """Base64 of the boot script, which names role, tier and stack: the image and SSM hold the rest."""
+    script = f"#!/bin/sh\nexec goldenfleet-boot --role {role} --tier {tier} --stack {stack}\n"
     return base64.b64encode(script.encode()).decode()
 
 
-def volume_problem(tier: str, gib: int, image: Image) -> str | None:
-    """Why no node could be launched with a root volume of `gib` GiB, or None when it could."""
-    root = image.volumes.of("root")
+def volume_problem(tier: BaseTier, image: Image) -> str | None:
+    """Why no node of `tier` could be launched from `image`, or None when one could."""
+    gib, root = tier.volumes.root_gib, image.volumes.of("root")
     if root is None or gib >= root.gib:
         return None
     return (
-        f"{settings.NAMESPACE}:tiers.{tier}.volumeGib is {gib}, and the root volume of {image.id} has "
+        f"{NAMESPACE}:tiers.{tier.name}.volumes.rootGib is {gib}, and the root volume of {image.id} has "
         f"{root.gib} GiB: raise it to {root.gib}"
     )
 
@@ -216,12 +221,12 @@ def _volumes(plan: TierPlan) -> list[aws.ec2.LaunchTemplateBlockDeviceMappingArg
 def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
     """Of the stack's size; as fast as the stack or the image asks for, whichever asks for more."""
     asked = plan.image.volumes.of("root")
-    mibps = max(plan.settings.volume_mibps, asked.throughput_mib_s if asked else 0)
+    mibps = max(plan.settings.volumes.root_mibps, asked.throughput_mib_s if asked else 0)
     return aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
         device_name=plan.image.root_device,
         ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
             volume_type="gp3",
-            volume_size=plan.settings.volume_gib,
+            volume_size=plan.settings.volumes.root_gib,
             throughput=mibps,
             iops=max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS, asked.iops if asked else 0),
             volume_initialization_rate=asked.initialization_mib_s if asked else None,

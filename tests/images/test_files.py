@@ -47,17 +47,18 @@ def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "program"),
+    ("arguments", "tier", "program"),
     [
-        (("--role", "model", "--stack", "prod"), "goldenfleet-boot"),
-        (("--stack", "prod", "--role", "model", "--standalone"), "python3.11 -m server"),
+        (("--role", "model", "--stack", "prod"), "model", "goldenfleet-boot"),
+        (("--role", "model", "--tier", "llama-70b", "--stack", "prod"), "llama-70b", "goldenfleet-boot"),
+        (("--stack", "prod", "--role", "model", "--standalone"), "model", "python3.11 -m server"),
     ],
 )
-def test_boot(boot: Path, arguments: tuple[str, ...], program: str) -> None:
-    """Role and stack are kept for every later boot, and the server is started."""
+def test_boot(boot: Path, arguments: tuple[str, ...], tier: str, program: str) -> None:
+    """Role, tier and stack are kept for every later boot, and the server is started."""
     assert run(boot, *arguments).returncode == 0
     kept = (boot.parent.parent / "etc/node.env").read_text()
-    assert kept == f"ROLE=model\nSTACK=prod\nPROGRAM={program}\n"
+    assert kept == f"ROLE=model\nTIER={tier}\nSTACK=prod\nPROGRAM={program}\n"
     assert (boot.parent.parent / "told").read_text() == "start --no-block goldenfleet-server.service\n"
 
 
@@ -68,6 +69,7 @@ def test_boot(boot: Path, arguments: tuple[str, ...], program: str) -> None:
         (("--role", "model"), "usage"),
         (("--role",), ""),
         (("--role", "model", "--stack", "a; reboot"), "usage"),
+        (("--role", "model", "--stack", "prod", "--tier", "a; reboot"), "usage"),
         (("--role", "model", "--stack", "prod", "--colour"), "usage"),
         (("--role", "gateway", "--stack", "prod"), "this image is of role model, not gateway"),
     ],

@@ -7,8 +7,8 @@ from server.settings import Settings, load_settings
 from server.tier_config import config_parameter, parse_tier_config
 
 
-def load(config=None, role="model", stack="rehearsal", **environ):
-    return load_settings(role=role, stack=stack, tier_config=config or {}, environ=environ)
+def load(config=None, role="model", stack="rehearsal", tier=None, **environ):
+    return load_settings(role=role, tier=tier, stack=stack, tier_config=config or {}, environ=environ)
 
 
 def test_defaults_hold_without_any_source():
@@ -50,6 +50,7 @@ def test_the_aws_environment_gives_defaults():
         ({"nodes": "http:model"}, {}, "setting nodes: "),
         ({"retry_budget": -0.1}, {}, "setting retry_budget: "),
         ({"role": "gateway"}, {}, "setting role: "),
+        ({"tier": "other"}, {}, "setting tier: "),
         ({"auth": "maybe"}, {}, "setting auth: "),
         ({"keys": "gf_a-key-itself"}, {}, "setting keys: "),
         ({"keys": "file:"}, {}, "setting keys: "),
@@ -114,7 +115,13 @@ def test_every_setting_is_described():
     assert short == []
 
 
-def test_the_tier_config_is_found_by_stack_and_role():
+def test_a_tier_goes_by_its_role_until_it_is_named():
+    """User data of one model tier needs no name."""
+    assert load().tier == "model"
+    assert load(tier="llama-70b").tier == "llama-70b"
+
+
+def test_the_tier_config_is_found_by_stack_and_tier():
     """The parameter's name is the contract with the Pulumi program."""
     assert config_parameter("rehearsal", "model") == "/goldenfleet/rehearsal/tier/model/config"
 

@@ -27,10 +27,10 @@ PROJECT = Path(__file__).parents[3]
 )
 def test_spot_nodes(desired: int, base: int, percent: int, spot: int) -> None:
     """Spot is what is above the base, less the on-demand share, which AWS rounds up."""
-    tier = load_settings(PROJECT, "rehearsal").tiers.model
-    changed = tier.model_copy(
-        update={"desired": desired, "on_demand_base": base, "on_demand_percent": percent}
-    )
+    tier = load_settings(PROJECT, "rehearsal").tier("model")
+    purchase = tier.purchase.model_copy(update={"on_demand_base": base, "on_demand_percent": percent})
+    capacity = tier.capacity.model_copy(update={"desired": desired})
+    changed = tier.model_copy(update={"capacity": capacity, "purchase": purchase})
     assert spot_nodes(changed) == spot
 
 
@@ -38,10 +38,10 @@ def test_sizes() -> None:
     """The sizes asked for become settings of the stack, and nothing else changes."""
     port = free_port("127.0.0.1")
     checked = check(Plan(PROJECT, gateways=3, models=4, port=port))
-    assert {name: tier.desired for name, tier in checked.tiers.items()} == {"gateway": 3, "model": 4}
+    assert {name: tier.capacity.desired for name, tier in checked.tiers.items()} == {"gateway": 3, "model": 4}
     plain = load_settings(PROJECT, "rehearsal")
     assert checked.settings.network == plain.network
-    assert checked.tiers["model"].instance_types == plain.tiers.model.instance_types
+    assert checked.tiers["model"].purchase == plain.tier("model").purchase
 
 
 @pytest.mark.parametrize(("seconds", "scale"), [(12.0, 0.1), (120.0, 1.0)])
@@ -62,8 +62,5 @@ def test_a_virtual_machine_is_given_time_to_boot(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.touch()
     checked = check(Plan(PROJECT, port=free_port("127.0.0.1"), image=disk))
-    assert checked.tiers["model"].boot_seconds * checked.plan.time_scale >= 300
-    assert (
-        checked.tiers["gateway"].boot_seconds
-        == load_settings(PROJECT, "rehearsal").tiers.gateway.boot_seconds
-    )
+    assert checked.tiers["model"].boot.grace_seconds * checked.plan.time_scale >= 300
+    assert checked.tiers["gateway"].boot == load_settings(PROJECT, "rehearsal").gateway.boot

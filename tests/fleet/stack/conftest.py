@@ -55,7 +55,7 @@ def file_config(stack: str) -> dict[str, str]:
 
 
 def published_images(stack: str, config: Mapping[str, str]) -> dict[str, str]:
-    tiers = json.loads(config["goldenfleet:tiers"]).values()
+    tiers = json.loads(config["goldenfleet:tiers"])
     return {f"/goldenfleet/{stack}/image/{tier['recipe']}/{tier['channel']}": IMAGE_ID for tier in tiers}
 
 
@@ -98,8 +98,8 @@ def asking_images() -> dict[str, dict[str, str]]:
 
 def arm_tiers() -> str:
     tiers = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
-    for tier in tiers.values():
-        tier["instanceTypes"] = ["c7g.large"]
+    for tier in tiers:
+        tier["purchase"]["instanceTypes"] = ["c7g.large"]
     return json.dumps(tiers)
 
 

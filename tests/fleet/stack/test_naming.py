@@ -10,13 +10,15 @@ from fleet.stack.instance_types import has_gpu, processor
 from fleet.stack.naming import (
     AUTONAME_SUFFIX,
     LOAD_BALANCER_NAME_LIMIT,
+    RESERVED,
     STACK_NAME_LIMIT,
-    TIERS,
     config_parameter,
     image_parameter,
     log_group,
     resource_name,
+    room_for_tier_name,
     stack_name_problem,
+    tier_name_problem,
 )
 from fleet.stack.settings import Network
 
@@ -24,11 +26,14 @@ STACK_NAMES = st.from_regex(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", fullmatch=True).filt
     lambda name: len(name) <= STACK_NAME_LIMIT
 )
 ANY_NAMES = st.text(max_size=40) | STACK_NAMES
+TIERS = ("gateway", "model", "7b")
+TIER_NAMES = st.from_regex(r"[a-z0-9]{1,20}(-[a-z0-9]{1,20})?", fullmatch=True)
 
 
-@given(STACK_NAMES, st.sampled_from(TIERS))
+@given(STACK_NAMES, TIER_NAMES)
 def test_names_fit_load_balancers(stack: str, tier: str) -> None:
     """Every accepted stack gives names that AWS takes once the random suffix is on."""
+    tier = tier[: room_for_tier_name(stack)].rstrip("-")
     name = resource_name(stack, tier) + "-" + "f" * (AUTONAME_SUFFIX - 1)
     assert stack_name_problem(stack) is None
     assert len(name) <= LOAD_BALANCER_NAME_LIMIT
@@ -42,6 +47,19 @@ def test_a_name_is_accepted_only_where_it_fits(stack: str) -> None:
     if stack_name_problem(stack) is None:
         assert re.fullmatch(r"[a-z0-9-]+", stack, re.ASCII)
         assert all(len(resource_name(stack, tier)) + AUTONAME_SUFFIX <= 32 for tier in TIERS)
+
+
+@given(STACK_NAMES)
+def test_every_stack_leaves_room_for_the_usual_names(stack: str) -> None:
+    """A stack whose name is accepted can have a tier called gateway."""
+    assert room_for_tier_name(stack) >= len("gateway")
+
+
+@pytest.mark.parametrize("name", [*RESERVED, *(f"{part}-x" for part in RESERVED)])
+def test_a_tier_cannot_take_the_name_of_another_part(name: str) -> None:
+    """Two security groups or tags of one name would be mixed up; a longer name could hide one in it."""
+    assert "choose another" in (tier_name_problem(name) or "")
+    assert tier_name_problem(f"x{name}") is None
 
 
 @given(st.lists(STACK_NAMES, unique=True, min_size=2, max_size=5))

@@ -143,11 +143,13 @@ def test_private_subnets_lead_out_through_nat_only(registered: Registered) -> No
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_user_data_names_role_and_stack_only(registered: Registered, tier: str) -> None:
+def test_user_data_names_role_tier_and_stack_only(registered: Registered, tier: str) -> None:
     """The image holds all the rest."""
     template = registered.one("ec2/launchTemplate:LaunchTemplate", tier)
     script = base64.b64decode(template.inputs["userData"]).decode()
-    assert script == f"#!/bin/sh\nexec goldenfleet-boot --role {tier} --stack {registered.stack}\n"
+    assert (
+        script == f"#!/bin/sh\nexec goldenfleet-boot --role {tier} --tier {tier} --stack {registered.stack}\n"
+    )
 
 
 def test_instances_are_watched_each_minute(registered: Registered) -> None:
@@ -468,7 +470,7 @@ def test_each_tier_has_its_own_role(registered: Registered) -> None:
 
 
 def test_control_acts_on_this_stack_only(registered: Registered) -> None:
-    """It may change the two groups, their target groups and the queue, and is a Lambda function's role."""
+    """It may change the groups, their target groups and the queue, and is a Lambda function's role."""
     role = registered.one("iam/role:Role", "control")
     (trust,) = statements(role.inputs["assumeRolePolicy"])
     assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
@@ -626,7 +628,7 @@ def test_a_rate_that_ebs_refuses_is_refused(refusal: Callable[[str], str]) -> No
 def test_a_root_smaller_than_the_images_is_refused(refusal: Callable[[str], str]) -> None:
     """Auto Scaling would find out at the first launch, and launch nothing."""
     said = refusal("root too small")
-    assert "tiers.model.volumeGib is 16, and the root volume" in said
+    assert "tiers.gateway.volumes.rootGib is 16, and the root volume" in said
     assert "raise it to 17" in said
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from fleet.errors import SettingsError
-from fleet.stack.settings import Edge, GatewayTier, ModelTier, Network, Settings, Tiers, load_settings
+from fleet.stack.settings import Edge, GatewayTier, ModelTier, Network, Settings, load_settings
 from server.settings import Settings as ServerSettings
 
 PROJECT = Path(__file__).parents[3]
@@ -16,27 +16,33 @@ PROJECT = Path(__file__).parents[3]
 GOOD: dict[str, Any] = {
     "goldenfleet:network": {"cidr": "10.0.0.0/16", "zones": 3, "nat": "single"},
     "goldenfleet:edge": {},
-    "goldenfleet:tiers": {
-        "gateway": {
+    "goldenfleet:tiers": [
+        {
+            "name": "gateway",
+            "role": "gateway",
             "recipe": "gateway",
             "channel": "dev",
-            "instanceTypes": ["c7i.large", "c6i.large", "m7i.large"],
-            "min": 1,
-            "desired": 2,
-            "max": 4,
-            "onDemandBase": 1,
+            "capacity": {"min": 1, "desired": 2, "max": 4},
+            "purchase": {"instanceTypes": ["c7i.large", "c6i.large", "m7i.large"], "onDemandBase": 1},
+            "scaling": {},
+            "volumes": {},
+            "drain": {},
+            "boot": {},
         },
-        "model": {
+        {
+            "name": "model",
+            "role": "model",
             "recipe": "llama",
             "channel": "dev",
             "engine": "vllm",
-            "instanceTypes": ["g6.xlarge", "g5.xlarge", "g6e.xlarge"],
-            "min": 1,
-            "desired": 2,
-            "max": 4,
-            "onDemandBase": 1,
+            "capacity": {"min": 1, "desired": 2, "max": 4},
+            "purchase": {"instanceTypes": ["g6.xlarge", "g5.xlarge", "g6e.xlarge"], "onDemandBase": 1},
+            "scaling": {},
+            "volumes": {},
+            "drain": {},
+            "boot": {},
         },
-    },
+    ],
 }
 CERTIFICATE = {
     "certificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/abc",
@@ -50,9 +56,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     """GOOD with the setting at `path` (dots between levels) set to `value`, or taken out."""
     config = copy.deepcopy(GOOD)
     *parents, last = f"goldenfleet:{path}".split(".")
-    level = config
+    level: Any = config
     for parent in parents:
-        level = level[parent]
+        level = (
+            next(tier for tier in level if tier["name"] == parent)
+            if isinstance(level, list)
+            else level[parent]
+        )
     if value is REMOVED:
         del level[last]
     else:
@@ -72,7 +82,6 @@ def refusal(config: dict[str, Any], stack: str = "dev") -> str:
         ("colour", "red", "goldenfleet:colour: there is no such setting"),
         ("network.nats", 1, "goldenfleet:network.nats: there is no such setting"),
         ("edge.ports", [80], "goldenfleet:edge.ports: there is no such setting"),
-        ("tiers.cache", {}, "goldenfleet:tiers.cache: there is no such setting"),
         ("tiers.model.spotPrice", 1, "goldenfleet:tiers.model.spotPrice: there is no such setting"),
         (
             "tiers.model.instance_types",
@@ -80,7 +89,11 @@ def refusal(config: dict[str, Any], stack: str = "dev") -> str:
             "goldenfleet:tiers.model.instance_types: there is no such setting",
         ),
         ("tiers.gateway.engine", "vllm", "goldenfleet:tiers.gateway.engine: there is no such setting"),
-        ("tiers.model.requestsPerTarget", 9, "goldenfleet:tiers.model.requestsPerTarget: there is no such"),
+        (
+            "tiers.model.scaling.requestsPerTarget",
+            9,
+            "goldenfleet:tiers.model.scaling.requestsPerTarget: there is no such",
+        ),
         ("stack", "dev", "goldenfleet:stack cannot be set"),
     ],
 )
@@ -93,11 +106,12 @@ def test_unknown_settings_are_refused_at_every_level(path: str, value: Any, says
     "path",
     [
         "tiers",
-        "tiers.gateway",
+        "tiers.gateway.purchase",
+        "tiers.gateway.capacity",
         "tiers.model.recipe",
         "tiers.model.engine",
-        "tiers.model.instanceTypes",
-        "tiers.gateway.onDemandBase",
+        "tiers.model.purchase.instanceTypes",
+        "tiers.gateway.purchase.onDemandBase",
     ],
 )
 def test_missing_settings_are_named(path: str) -> None:
@@ -108,38 +122,42 @@ def test_missing_settings_are_named(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("tiers.model.min", 3, "desired 2 is below min 3: raise desired to 3 or lower min to 2"),
-        ("tiers.model.desired", 9, "desired 9 is above max 4: lower desired to 4 or raise max to 9"),
-        ("tiers.gateway.min", 5, "min 5 is above max 4: lower min to 4 or raise max to 5"),
+        ("tiers.model.capacity.min", 3, "desired 2 is below min 3: raise desired to 3 or lower min to 2"),
+        ("tiers.model.capacity.desired", 9, "desired 9 is above max 4: lower desired to 4 or raise max to 9"),
+        ("tiers.gateway.capacity.min", 5, "min 5 is above max 4: lower min to 4 or raise max to 5"),
         (
-            "tiers.model.onDemandBase",
+            "tiers.model.purchase.onDemandBase",
             5,
-            "onDemandBase 5 is above max 4: lower onDemandBase to 4 or raise max to 5",
+            "onDemandBase 5 is above capacity.max 4: lower onDemandBase to 4 or raise max to 5",
         ),
-        ("tiers.model.onDemandBase", -1, "greater than or equal to 0, not -1"),
-        ("tiers.model.onDemandPercent", 101, "less than or equal to 100, not 101"),
-        ("tiers.model.onDemandPercent", -1, "greater than or equal to 0, not -1"),
-        ("tiers.model.max", 0, "greater than or equal to 1, not 0"),
-        ("tiers.model.deregistrationDelaySeconds", 91, "less than or equal to 90, not 91"),
-        ("tiers.model.instanceTypes", [], "at least 1 item"),
-        ("tiers.model.instanceTypes", ["g6"], "not 'g6'"),
-        ("tiers.model.instanceTypes", ["g6.xlarge"] * 2, "instanceTypes names g6.xlarge more than once"),
-        ("tiers.model.instanceTypes", [f"g6.{n}xlarge" for n in range(41)], "at most 40 items"),
+        ("tiers.model.purchase.onDemandBase", -1, "greater than or equal to 0, not -1"),
+        ("tiers.model.purchase.onDemandPercent", 101, "less than or equal to 100, not 101"),
+        ("tiers.model.purchase.onDemandPercent", -1, "greater than or equal to 0, not -1"),
+        ("tiers.model.capacity.max", 0, "greater than or equal to 1, not 0"),
+        ("tiers.model.drain.deregistrationDelaySeconds", 91, "less than or equal to 90, not 91"),
+        ("tiers.model.purchase.instanceTypes", [], "at least 1 item"),
+        ("tiers.model.purchase.instanceTypes", ["g6"], "not 'g6'"),
         (
-            "tiers.model.instanceTypes",
+            "tiers.model.purchase.instanceTypes",
+            ["g6.xlarge"] * 2,
+            "instanceTypes names g6.xlarge more than once",
+        ),
+        ("tiers.model.purchase.instanceTypes", [f"g6.{n}xlarge" for n in range(41)], "at most 40 items"),
+        (
+            "tiers.model.purchase.instanceTypes",
             ["g6.xlarge", "c7i.large"],
-            "engine vllm needs GPUs, and instanceTypes has c7i",
+            "engine vllm needs GPUs, and purchase.instanceTypes has c7i",
         ),
         (
-            "tiers.gateway.instanceTypes",
+            "tiers.gateway.purchase.instanceTypes",
             ["c7i.large", "c7g.large"],
             "c7i.large is x86_64, c7g.large is arm64",
         ),
         ("tiers.model.engine", "ollama", "not 'ollama'"),
         ("tiers.model.channel", "beta", "not 'beta'"),
         ("tiers.model.recipe", "../up", "not '../up'"),
-        ("tiers.model.volumeGib", 1, "greater than or equal to 8, not 1"),
-        ("tiers.gateway.requestsPerTarget", 0, "greater than or equal to 1, not 0"),
+        ("tiers.model.volumes.rootGib", 1, "greater than or equal to 8, not 1"),
+        ("tiers.gateway.scaling.requestsPerTarget", 0, "greater than or equal to 1, not 0"),
         ("network.zones", 1, "greater than or equal to 2, not 1"),
         ("network.zones", 7, "less than or equal to 6, not 7"),
         ("network.cidr", "10.0.0.0/20", "cidr 10.0.0.0/20 must be from /16"),
@@ -158,16 +176,75 @@ def test_impossible_settings_are_refused(path: str, value: Any, says: str) -> No
     """The message names the setting, or its tier and in it the numbers to change."""
     message = refusal(changed(path, value))
     assert says in message
-    setting, _, leaf = f"goldenfleet:{path}".rpartition(".")
-    assert f"  goldenfleet:{path}" in message or (f"  {setting}: " in message and leaf in message)
+    group, _, leaf = f"goldenfleet:{path}".rpartition(".")
+    above, _, _ = group.rpartition(".")
+    named = any(f"  {setting}: " in message for setting in (group, above))
+    assert f"  goldenfleet:{path}" in message or (named and leaf in message)
+
+
+def tiers(*changes: dict[str, Any]) -> dict[str, Any]:
+    """GOOD with these tiers, each the good model tier but for its changes."""
+    model = GOOD["goldenfleet:tiers"][1]
+    return {**GOOD, "goldenfleet:tiers": [{**model, **change} for change in changes]}
+
+
+def test_a_stack_has_any_number_of_model_tiers() -> None:
+    """Each with its own recipe, found by its name."""
+    config = tiers({"name": "small"}, {"name": "large", "recipe": "mixtral"}, {"name": "model"})
+    config["goldenfleet:tiers"].append(GOOD["goldenfleet:tiers"][0])
+    settings = Settings.from_config("dev", config)
+    assert [tier.name for tier in settings.models] == ["small", "large", "model"]
+    assert (settings.tier("large").recipe, settings.gateway.name) == ("mixtral", "gateway")
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (tiers({"name": "a"}), "tiers has 0 tiers with role gateway: it must have exactly 1"),
+        ({**GOOD, "goldenfleet:tiers": []}, "tiers has 0 tiers with role gateway: it must have exactly 1"),
+        ({**GOOD, "goldenfleet:tiers": GOOD["goldenfleet:tiers"][:1]}, "tiers has no tier with role model"),
+        (
+            {**GOOD, "goldenfleet:tiers": [*GOOD["goldenfleet:tiers"], GOOD["goldenfleet:tiers"][0]]},
+            "tiers has 2 tiers with role gateway: it must have exactly 1",
+        ),
+        (tiers({"name": "m"}, {"name": "m"}), "tiers has 2 tiers with the name m: give each its own"),
+        (tiers({"name": "control"}), "name 'control' is kept for the stack's own control: choose another"),
+        (tiers({"name": "network-x"}), "goldenfleet:tiers.network-x: name 'network-x' is kept"),
+        (tiers({"name": "Model"}), "goldenfleet:tiers.Model.name: String should match pattern"),
+        (
+            tiers({"name": "a" * 20}),
+            "name has 20 characters, and stack dev leaves 17: shorten one of the two",
+        ),
+        (tiers({"role": "engine"}), "tiers.model: role must be gateway or model, not 'engine'"),
+        (
+            {**GOOD, "goldenfleet:tiers": [{"name": "a"}]},
+            "tiers.a: role is missing: set it to gateway or model",
+        ),
+        ({**GOOD, "goldenfleet:tiers": [{"role": "model"}]}, "goldenfleet:tiers.0.name: is missing"),
+        ({**GOOD, "goldenfleet:tiers": ["model"]}, "goldenfleet:tiers.0: "),
+        ({**GOOD, "goldenfleet:tiers": 3}, "goldenfleet:tiers: Input should be a valid tuple, not 3"),
+    ],
+)
+def test_tiers_that_make_no_fleet_are_refused(config: dict[str, Any], says: str) -> None:
+    """One tier of gateways, at least one that generates, and names that tell them apart."""
+    assert says in refusal(config)
+
+
+def test_the_older_form_is_refused_in_a_line_that_says_how_to_rewrite_it() -> None:
+    """Tiers were a mapping from two names."""
+    message = refusal({**GOOD, "goldenfleet:tiers": {"gateway": {}, "model": {}}})
+    assert message.count("\n") <= 1
+    assert "goldenfleet:tiers is a mapping, and is a list now" in message
+    assert "`- name: NAME`" in message
+    assert "`role: gateway`" in message
 
 
 def test_every_wrong_setting_is_listed_at_once() -> None:
     """Two mistakes need one run to be found."""
-    config = changed("tiers.model.onDemandPercent", 101)
+    config = changed("tiers.model.purchase.onDemandPercent", 101)
     config["goldenfleet:network"]["zones"] = 1
     message = refusal(config)
-    assert "goldenfleet:tiers.model.onDemandPercent" in message
+    assert "goldenfleet:tiers.model.purchase.onDemandPercent" in message
     assert "goldenfleet:network.zones" in message
 
 
@@ -193,8 +270,16 @@ def test_stack_names_that_no_load_balancer_can_have_are_refused(stack: str, says
     ("path", "value", "says"),
     [
         ("edge", {}, "goldenfleet:edge.certificateArn is missing: production serves HTTPS only"),
-        ("tiers.gateway.onDemandBase", 0, "goldenfleet:tiers.gateway.onDemandBase is 0: raise it to 1"),
-        ("tiers.model.onDemandBase", 0, "goldenfleet:tiers.model.onDemandBase is 0: raise it to 1"),
+        (
+            "tiers.gateway.purchase.onDemandBase",
+            0,
+            "goldenfleet:tiers.gateway.purchase.onDemandBase is 0: raise it to 1",
+        ),
+        (
+            "tiers.model.purchase.onDemandBase",
+            0,
+            "goldenfleet:tiers.model.purchase.onDemandBase is 0: raise it to 1",
+        ),
     ],
 )
 def test_production_asks_for_more(path: str, value: Any, says: str) -> None:
@@ -209,7 +294,7 @@ def test_production_asks_for_more(path: str, value: Any, says: str) -> None:
 def test_nodes_must_fit_into_one_zone() -> None:
     """The sum of the tiers' max is held against a zone's subnet, with how many are too many."""
     config = changed("network.cidr", "10.0.0.0/19")
-    config["goldenfleet:tiers"]["model"]["max"] = 600
+    config["goldenfleet:tiers"][1]["capacity"]["max"] = 600
     assert "add up to 604 nodes" in refusal(config)
     assert "holds 507: lower max by 97" in refusal(config)
 
@@ -225,19 +310,20 @@ def test_every_stack_of_the_project_loads(stack: str) -> None:
     """The files in the repository are good, diverse and mostly spot."""
     settings = load_settings(PROJECT, stack)
     assert settings.production is (stack == "prod")
-    for tier in (settings.tiers.gateway, settings.tiers.model):
-        assert len(tier.instance_types) >= 3
-        assert tier.on_demand_percent < 50
+    assert [tier.role for tier in settings.tiers] == ["gateway", "model"]
+    for tier in settings.tiers:
+        assert len(tier.purchase.instance_types) >= 3
+        assert tier.purchase.on_demand_percent < 50
 
 
 def test_rehearsal_keeps_one_node_a_tier_on_demand() -> None:
     """Two gateways and three model nodes, one on demand each, and the rest spot."""
     tiers = load_settings(PROJECT, "rehearsal").tiers
-    assert (tiers.gateway.desired, tiers.model.desired) == (2, 3)
-    for tier in (tiers.gateway, tiers.model):
-        assert (tier.on_demand_base, tier.on_demand_percent) == (1, 0)
-        assert tier.min == 1
-        assert tier.desired + 2 <= tier.max <= tier.desired + 3
+    assert [tier.capacity.desired for tier in tiers] == [2, 3]
+    for tier in tiers:
+        assert (tier.purchase.on_demand_base, tier.purchase.on_demand_percent) == (1, 0)
+        assert tier.capacity.min == 1
+        assert tier.capacity.desired + 2 <= tier.capacity.max <= tier.capacity.desired + 3
 
 
 def test_overrides_replace_whole_keys() -> None:
@@ -252,10 +338,10 @@ def test_tiers_start_at_another_size_with_the_same_room(nodes: int, minimum: int
     """The override keeps every other setting, and the distance from desired to max."""
     before = load_settings(PROJECT, "rehearsal")
     after = load_settings(PROJECT, "rehearsal", before.with_desired({"model": nodes}))
-    model = after.tiers.model
-    assert (model.min, model.desired, model.max) == (minimum, nodes, maximum)
-    assert after.tiers.gateway == before.tiers.gateway
-    assert model.model_copy(update={"min": 1, "desired": 3, "max": 6}) == before.tiers.model
+    model, size = after.tier("model"), after.tier("model").capacity
+    assert (size.min, size.desired, size.max) == (minimum, nodes, maximum)
+    assert after.gateway == before.gateway
+    assert model.model_copy(update={"capacity": before.tier("model").capacity}) == before.tier("model")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +376,7 @@ def test_engines_are_those_that_servers_know() -> None:
 
 def test_every_setting_is_described() -> None:
     """A person can learn from the model what each setting does."""
-    for model in (Settings, Network, Edge, GatewayTier, ModelTier, Tiers):
+    for model in (Settings, Network, Edge, GatewayTier, ModelTier):
         for name, field in model.model_fields.items():
             assert (field.description or "").endswith("."), f"{model.__name__}.{name}"
 
@@ -299,4 +385,4 @@ def test_settings_do_not_change() -> None:
     """They are frozen: what was checked is what runs."""
     settings = Settings.from_config("dev", GOOD)
     with pytest.raises(ValueError, match="frozen"):
-        settings.tiers.model.max = 99  # type: ignore[misc]
+        settings.tier("model").capacity.max = 99  # type: ignore[misc]

@@ -33,7 +33,7 @@ class Nobody:
 
 def tiers() -> dict[str, Any]:
     document = yaml.safe_load((PROJECT / f"Pulumi.{STACK}.yaml").read_text())
-    return dict(document["config"][TIERS])
+    return {tier["name"]: tier for tier in document["config"][TIERS]}
 
 
 def account(aws: Aws) -> dict[str, list[str]]:
@@ -128,14 +128,14 @@ def test_the_stack_lives_from_preview_to_destroy_on_the_emulated_cloud(cloud, tm
     assert (again.summary(), again.outputs) == ({"same": len(up.steps)}, up.outputs)
 
     larger = tiers()
-    larger["model"]["max"] += 1
-    config = {TIERS: json.dumps(larger)}
+    larger["model"]["capacity"]["max"] += 1
+    config = {TIERS: json.dumps(list(larger.values()))}
     changed = PulumiEngine(PROJECT, STACK, endpoint_url=url, state_file=state, config=config).up()
     steps = [(s.op, s.type, s.changed) for s in changed.steps if s.op != "same"]
     assert steps == [("update", "aws:autoscaling/group:Group", ("maxSize",))]
     groups = aws.call("autoscaling.DescribeAutoScalingGroups")["AutoScalingGroups"]
     sizes = {group["AutoScalingGroupName"]: group["MaxSize"] for group in groups}
-    assert sizes[up.outputs["tiers"]["model"]["autoScalingGroup"]] == larger["model"]["max"]
+    assert sizes[up.outputs["tiers"]["model"]["autoScalingGroup"]] == larger["model"]["capacity"]["max"]
 
     assert engine.destroy().summary() == {"delete": len(up.steps)}
     left = account(aws)

@@ -1,0 +1,41 @@
+"""Settings of who may ask the gateways: see docs/auth.md."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from fleet.stack.naming import keys_parameter
+from fleet.stack.settings_base import Group, HttpsUrl, SecretReference
+
+
+class Access(Group):
+    """By default keys from the stack's own parameter."""
+
+    open: bool = Field(default=False, description="Let everybody in who can reach the load balancer.")
+    keys: SecretReference | None = Field(
+        default=None,
+        description="Where the keys document is: ssm:/name or secretsmanager:name; by default "
+        "ssm:/goldenfleet/<stack>/keys, unless there is an issuer of tokens.",
+    )
+    jwks_url: HttpsUrl | None = Field(default=None, description="URL of the key set of the tokens' issuer.")
+    issuer: str | None = Field(default=None, min_length=1, description="What a token's `iss` must be.")
+    audience: str | None = Field(default=None, min_length=1, description="What a token's `aud` must be.")
+    limits_url: SecretReference | None = Field(
+        default=None, description="Where the URL of the Redis is that limits are shared through."
+    )
+
+    def keys_of(self, stack: str) -> str | None:
+        if self.keys is None and not self.open and self.jwks_url is None:
+            return f"ssm:{keys_parameter(stack)}"
+        return self.keys
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        token = (self.jwks_url, self.issuer, self.audience)
+        if any(token) and not all(token):
+            raise ValueError("jwksUrl, issuer and audience belong together: set all of them or none")
+        if self.open and (self.keys or any(token)):
+            raise ValueError("open lets everybody in, and keys or tokens are set: remove one of them")
+        return self

@@ -1,0 +1,29 @@
+"""What settings are made of: strict, frozen groups with camelCase keys, and the texts that they may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+NAMESPACE = "goldenfleet"
+
+
+class Group(BaseModel):
+    """Settings that belong together. A key that it does not have is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$")]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$")]
+CertificateArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$")
+]
+SecretReference = Annotated[
+    str, StringConstraints(pattern=r"^(ssm:/[A-Za-z0-9_./-]+|secretsmanager:[A-Za-z0-9/_+=.@:-]+)$")
+]
+HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^/?#@\s]+(/[^#\s]*)?$")]
+Count = Annotated[int, Field(ge=0, le=1000)]

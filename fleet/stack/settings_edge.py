@@ -1,0 +1,31 @@
+"""Settings of the public load balancer."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from fleet.stack.settings_base import CertificateArn, Domain, Group
+
+
+class Edge(Group):
+    certificate_arn: CertificateArn | None = Field(
+        default=None, description="Certificate of this account and region; with it clients use HTTPS only."
+    )
+    domain: Domain | None = Field(default=None, description="Name that the certificate is for.")
+    allowed_cidrs: tuple[IPv4Network, ...] = Field(
+        default=(IPv4Network("0.0.0.0/0"),), min_length=1, description="Where clients may come from."
+    )
+    # Below the 75 s for which servers keep idle connections, or the balancer sends on closed ones: 502.
+    idle_timeout_seconds: int = Field(
+        default=60, ge=10, le=70, description="How long a connection may be silent, also in a stream."
+    )
+
+    @model_validator(mode="after")
+    def _named_certificate(self) -> Self:
+        if (self.certificate_arn is None) != (self.domain is None):
+            absent = "domain" if self.domain is None else "certificateArn"
+            raise ValueError(f"{absent} is missing: HTTPS needs certificateArn and the domain that it is for")
+        return self
