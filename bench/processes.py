@@ -117,6 +117,17 @@ class Child:
         self.stop()
 
 
+def prioritise(pid: int, nice: int) -> None:
+    """A process that leads a session, and all of it: sessions share cores evenly before their members do.
+
+    Raises PermissionError.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, nice)
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():
+        group.write_text(str(nice))
+
+
 def accepts(address: Address) -> bool:
     try:
         with socket.create_connection(address, timeout=1):

@@ -19,7 +19,7 @@ from bench.hangup import until_engine_stops
 from bench.idle_streams import idle_streams
 from bench.machine import Machine, MachineWatch
 from bench.modes import MODES, Mode, Size, Target
-from bench.processes import Cores
+from bench.processes import Cores, prioritise
 from bench.soak import soak
 from bench.stage import FakeEngine, Stage
 
@@ -105,9 +105,9 @@ class Run:
         return self.results
 
     def _take_place(self) -> None:
-        """Children inherit the priority; each is pinned by itself."""
         try:
-            os.nice(self._plan.nice)
+            if self._plan.nice:
+                prioritise(os.getpid(), self._plan.nice)
         except PermissionError as exc:
             raise NotAllowed(f"--nice {self._plan.nice} is for root; leave it out") from exc
         os.sched_setaffinity(0, self._cores.others)
@@ -211,7 +211,7 @@ class Run:
         self._say(f"soak: {dict(self.results.soak)}")
 
     def _stage(self) -> Stage:
-        return Stage(self._directory, self._cores, self._plan.tree, self._plan.python)
+        return Stage(self._directory, self._cores, self._plan.tree, self._plan.python, self._plan.nice)
 
     def _gateways(self) -> list[Spec]:
         """Those that pass requests on, and have not failed to start before."""

@@ -20,7 +20,7 @@ from bench.answers import Asked, ask, dechunked, status_of, whole_length
 from bench.errors import ProcessFailed
 from bench.frames import Json
 from bench.gateways import HEADERS, ROOT, Place, Running, Spec
-from bench.processes import Address, Child, Cores, free_port
+from bench.processes import Address, Child, Cores, free_port, prioritise
 
 _START_S = 20.0
 _READY_ANSWERS = 4
@@ -61,12 +61,18 @@ class Stage:
     """Everything that it starts ends with it. Loopback addresses 127.0.64.x are its own."""
 
     def __init__(
-        self, directory: Path, cores: Cores, tree: Path = ROOT, python: str = sys.executable
+        self,
+        directory: Path,
+        cores: Cores,
+        tree: Path = ROOT,
+        python: str = sys.executable,
+        nice: int = 0,
     ) -> None:
         """`tree` is the checkout whose server is measured, `python` what runs it."""
         self.cores = cores
         self._tree = tree
         self._python = python
+        self._nice = nice
         self._directory = directory
         self._exits = ExitStack()
         self._hosts = (f"127.0.{64 + n // 250}.{1 + n % 250}" for n in itertools.count())
@@ -100,6 +106,8 @@ class Stage:
         passed = {key: os.environ[key] for key in _PASSED_ENV if key in os.environ}
         child = Child(argv, cores=cores, env={**passed, **env}, cwd=self._directory, name=name)
         self._exits.callback(child.stop)
+        if self._nice:
+            prioritise(child.pid, self._nice)
         return child
 
     async def _answers(self, child: Child, spec: Spec, address: Address, within_s: float) -> None:
