@@ -5,11 +5,14 @@ Ten minutes and more, so only when asked for; see conftest.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from images.machines.hardware import Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.network import free_port
 from images.machines.seed import Seed, cloud_config, write_seed
+from images.machines.tools import SCRATCH_PREFIX
 from images.manifest import Manifest
 from images.recipe import load
 from images.remote import SshRemote
@@ -225,3 +229,39 @@ def test_a_killed_bake_is_resumed_by_the_command_line(tmp_path: Path) -> None:
 
 def log_of(state: Path) -> str:
     return "".join(log.read_text() for log in (state / "runs").glob("*/steps.log"))
+
+
+def test_a_killed_bake_leaves_no_base_half_made(tmp_path: Path) -> None:
+    """SIGKILL while mmdebstrap works ends it with its mounts; what it had written is swept."""
+    skip_without_machines()
+    if os.geteuid() != 0:
+        pytest.skip("only root's mmdebstrap mounts on the host")
+    command = [sys.executable, "-c", "from images.cli import images; images()"]
+    state = ["--state", str(tmp_path)]
+    baking = subprocess.Popen([*command, "bake", str(RECIPE), "--on", "local", *state], cwd=ROOT)
+    parts = tmp_path / "cache/bases"
+    try:
+        until(lambda: any(mounted(tree) for tree in scratch_bases()), "mmdebstrap mounted nothing")
+    finally:
+        baking.kill()
+        baking.wait()
+    until(lambda: not any(mounted(tree) for tree in scratch_bases()), "mounts were left")
+    assert [path.suffix for path in parts.iterdir() if path.is_dir()] == [".part"]
+    subprocess.run([*command, "sweep", "--on", "local", "--apply", "--yes", *state], cwd=ROOT, check=True)
+    assert [path for path in parts.iterdir() if path.is_dir()] == []
+
+
+def scratch_bases() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}base-*"))
+
+
+def mounted(tree: Path) -> bool:
+    """In any process's view: mmdebstrap has a namespace of its own."""
+    views = Path("/proc").glob("[0-9]*/mounts")
+    return any(str(tree) in text_of(view) for view in views)
+
+
+def text_of(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
