@@ -2,11 +2,13 @@
 
 What a killed run made and could not write down is found again by what it wrote down before:
 - what AWS names by an id (VPCs, subnets, gateways, addresses, tables, endpoints, security groups and their
-  rules, launch templates): by a tag with a mark that no other creation has;
-- what has a name (balancers, target groups, roles, policies, profiles, queues, rules, parameters, log groups,
-  alarms, dashboards, Auto Scaling groups with their policies and hooks): by that name, suffix included;
-- what joins two others (routes, associations, attachments, event targets, queue policies, listeners and their
-  rules): by what it joins, of which AWS holds one only.
+  rules, launch templates, flow logs, keys): by a tag with a mark that no other creation has;
+- what has a name (balancers, target groups, roles, profiles, queues, topics, buckets, rules, parameters, log
+  groups and their filters, alarms, dashboards, key aliases, web ACLs and address sets, Auto Scaling groups
+  with their policies, hooks and schedules): by that name, suffix included;
+- what joins two others (routes, associations, attachments, event targets, subscriptions, policies and
+  settings of queues, topics and buckets, listeners and their rules): by what it joins, of which AWS holds
+  one only.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ from itertools import chain
 
 from fleet.rehearsal.resources import (
     balancing,
+    buckets,
     events,
+    flowlogs,
     identity,
+    keys,
+    metricfilters,
     network,
     observability,
     parameters,
     queues,
     scaling,
+    schedules,
     security,
     templates,
+    topics,
+    webfirewall,
 )
 from fleet.rehearsal.resources.aws import Aws, Timing
 from fleet.rehearsal.resources.errors import TypeUnknownError
@@ -45,6 +54,13 @@ HANDLERS: Mapping[str, Handler] = {
         scaling.HANDLERS,
         parameters.HANDLERS,
         observability.HANDLERS,
+        keys.HANDLERS,
+        buckets.HANDLERS,
+        webfirewall.HANDLERS,
+        topics.HANDLERS,
+        flowlogs.HANDLERS,
+        schedules.HANDLERS,
+        metricfilters.HANDLERS,
     )
 }
 

@@ -21,7 +21,9 @@ from fleet.rehearsal.resources.errors import NotReachedError
 
 POLL_SECONDS = 0.1
 
-_GONE = frozenset({"NoSuchEntity", "NoSuchBucket", "NoSuchKey", "ParameterNotFound"})
+_GONE = frozenset(
+    {"NoSuchEntity", "NoSuchBucket", "NoSuchKey", "ParameterNotFound", "WAFNonexistentItemException"}
+)
 _GONE_ENDINGS = ("NotFound", "NotFoundException", "NotFoundFault", "NonExistentQueue", "QueueDoesNotExist")
 
 

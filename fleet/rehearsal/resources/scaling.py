@@ -9,6 +9,7 @@ from fleet.rehearsal.resources.aws import Aws
 from fleet.rehearsal.resources.handler import REQUIRED, Handler, Want
 from fleet.rehearsal.resources.refresh import refresh_arguments, refresh_if_due
 from fleet.rehearsal.resources.shapes import UNKNOWN, fit
+from fleet.rehearsal.resources.warmpool import put_warm_pool, warm_pool_arguments
 
 _GONE_SECONDS = 600.0
 _CAPACITY_SECONDS = 600.0
@@ -55,7 +56,7 @@ class Group(Handler):
         "protectFromScaleIn": "NewInstancesProtectedFromScaleIn",
         "vpcZoneIdentifiers": "VPCZoneIdentifier",
     }
-    settled = frozenset({"enabledMetrics", "metricsGranularity", "suspendedProcesses", *_LOCAL})
+    settled = frozenset({"enabledMetrics", "metricsGranularity", "suspendedProcesses", "warmPool", *_LOCAL})
     updates: ClassVar[Mapping[str, Any]] = {
         **_IN_PLACE,
         **_LOCAL,
@@ -64,11 +65,13 @@ class Group(Handler):
         "suspendedProcesses": [],
         "tags": [],
         "targetGroupArns": [],
+        "warmPool": None,
     }
 
     def check(self, aws: Aws, inputs: Mapping[str, Any]) -> None:
         super().check(aws, inputs)
         refresh_arguments(aws, inputs.get("instanceRefresh"))
+        warm_pool_arguments(aws, inputs.get("warmPool"))
 
     def shaped(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         shaped = super().shaped(inputs)
@@ -98,6 +101,8 @@ class Group(Handler):
         if "tags" in changed:
             self._retag(aws, identity, want)
         self._settle_extras(aws, identity, want, changed)
+        if "warmPool" in changed:
+            put_warm_pool(aws, identity, want.get("warmPool"))
         if want.before:
             refresh_if_due(aws, identity, want, changed)
         if not want.before or set(changed) & {"desiredCapacity", "minSize", "waitForCapacityTimeout"}:
