@@ -51,9 +51,12 @@ def optional_number(body: Mapping[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"`{name}` must be a number.", param=name)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as exc:
+        raise BadRequest(f"`{name}` is too large.", param=name) from exc
 
 
 def string_list(body: Mapping[str, Any], name: str, most: int) -> list[str]:
@@ -75,8 +78,16 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    """1e999 is JSON, and would go on to the engine as Infinity, which is none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
 # Made once: json.loads and json.dumps make theirs anew whenever they are given an option.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 # What was parsed, or made of it, holds no circles.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 

@@ -54,3 +54,23 @@ async def test_a_length_of_many_zeros_is_refused_in_words(
     [(status, _, body)] = responses_in(got, asked=1)
     assert status == 400
     assert b"digits" in body
+
+
+HUGE = b"1" + b"0" * 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", b'{"inputs":"x","parameters":{"temperature":%b}}' % HUGE),
+        ("/generate", b'{"inputs":"x","parameters":{"repetition_penalty":1e999}}'),
+        ("/v1/completions", b'{"prompt":"x","temperature":1e999}'),
+        ("/v1/chat/completions", b'{"messages":[],"logit_bias":{"1":-1e999}}'),
+    ],
+)
+async def test_a_number_beyond_all_floats_is_refused(stage: Any, path: str, body: bytes) -> None:
+    """It neither ends in a 500 nor goes on to the engine as Infinity, which is no JSON."""
+    engine = await stage.engine()
+    got = await (await stage.gateway(engine.address)).post(path, body)
+    assert got.status in (400, 422)
+    assert engine.asked == []
