@@ -101,7 +101,7 @@ class LegReader:
     def settle(self) -> None:
         """Bring the record up to date."""
         if self._kept and self._alike is not None:
-            self._record.add_gist(self._alike.gist(self._kept))
+            self._record.add_gist(self._alike.gist(self._kept, apart=self._record.marked))
             self._kept.clear()
 
     def _pause(self) -> None:
@@ -138,7 +138,8 @@ class LegReader:
         self._kept += kept
         self.tokens += events
         self._vain_lessons = 0
-        if len(self._kept) > _MAX_KEPT:
+        # A share of a long text, for each time all of it is copied.
+        if len(self._kept) > _MAX_KEPT and len(self._kept) > len(self._record.text) // 4:
             self.settle()
 
     def _read(self, data: bytes) -> tuple[Delta, bytes]:

@@ -6,9 +6,8 @@ else the text so far. A Leg then turns that node's chunks into those of the stre
 is pure; where a continuation cannot be faithful it raises ResumeUnsupported, and never guesses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 from server.engines import UNKNOWN, Capabilities
@@ -114,7 +113,7 @@ class Record:
         self.opaque = self.opaque or delta.opaque
         if delta.token_ids is not None:
             self._add_ids(delta)
-            if characters_behind(self.generation.body):
+            if self.marked:
                 self.marks.append((len(self.ids) + len(self.silent_ids), len(self.text)))
         elif delta.text:
             # Without ids and a number of its own a chunk is taken for one token, which is what engines send.
@@ -125,20 +124,24 @@ class Record:
             self.finish_reason = delta.finish_reason
             self.stop_reason = delta.stop_reason
 
-    def add_gist(self, gist: Gist) -> None:
-        """Token events that were not parsed one by one."""
-        if self.generation.body.get("stop"):
-            for text, ids in zip(gist.texts, gist.ids or repeat(None), strict=False):
+    @property
+    def marked(self) -> bool:
+        """Whether it matters in which chunk a token came."""
+        return characters_behind(self.generation.body) > 0
+
+    def add_gist(self, gist: Iterable[Gist]) -> None:
+        """Token events that were not parsed one by one; one by one where it is `marked`."""
+        for text, ids, events in gist:
+            if ids is not None and self.marked:
                 self.add(Delta(text=text, token_ids=ids))
-            return
-        self.text += "".join(gist.texts)
-        if gist.ids is None:
-            self.ids_lost = True
-            self.count += len(gist.texts)
-            return
-        ids = [token for tokens in gist.ids for token in tokens]
-        self.ids += ids
-        self.count += len(ids)
+                continue
+            self.text += text
+            if ids is None:
+                self.ids_lost = True
+                self.count += events
+            else:
+                self.ids += ids
+                self.count += len(ids)
 
     def _add_ids(self, delta: Delta) -> None:
         assert delta.token_ids is not None

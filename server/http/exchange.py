@@ -155,6 +155,10 @@ class Exchange:
         """
         if not data:
             return
+        head = self._head
+        if head is not None and head.chunked and not self.closed:
+            self._wire.send(b"%x\r\n%b\r\n" % (len(data), data))
+            return
         head = self._open_head()
         if head.has_body:
             self._send_piece(head, data)
@@ -197,7 +201,7 @@ class Exchange:
         if head.content_length is not None and self._sent > head.content_length:
             self.abort()
             raise RuntimeError(f"the response is longer than the {head.content_length} bytes it promised")
-        self._wire.send(b"%x\r\n%b\r\n" % (len(data), data) if head.chunked else data)
+        self._wire.send(data)
 
     def _open_head(self) -> ResponseHead:
         if self._head is None:

@@ -36,10 +36,11 @@ _OTHER_IDS_JSON = b"9876501234,9876501235"
 
 
 class Gist(NamedTuple):
-    """What each of some events adds; `ids` is None where their engine gives none."""
+    """What some events add together; `ids` is None where their engine gives none."""
 
-    texts: list[str]
-    ids: list[list[int]] | None
+    text: str
+    ids: list[int] | None
+    events: int
 
 
 class _Shape(NamedTuple):
@@ -98,13 +99,17 @@ class TokenEvents:
                 return self._outgoing(one), inner + _MARK, b"", 1
         return self._take_run(data)
 
-    def gist(self, taken: bytes | bytearray) -> Gist:
-        """What was taken, read."""
+    def gist(self, taken: bytes | bytearray, *, apart: bool) -> list[Gist]:
+        """What was taken, read: `apart`, event by event, or all together."""
         if self._shape.pairs.groups == 1:
-            return Gist(json.loads(b'["%b"]' % b'","'.join(self._shape.texts.findall(taken))), None)
-        pairs = self._shape.pairs.findall(taken)
-        texts, ids = [text for text, _ in pairs], [ids for _, ids in pairs]
-        return Gist(json.loads(b'["%b"]' % b'","'.join(texts)), json.loads(b"[[%b]]" % b"],[".join(ids)))
+            texts, numbers = self._shape.texts.findall(taken), None
+        else:
+            pairs = self._shape.pairs.findall(taken)
+            texts, numbers = [text for text, _ in pairs], [ids for _, ids in pairs]
+        if not apart:
+            return [_gist(texts, numbers)]
+        each = [[ids] for ids in numbers] if numbers is not None else [None] * len(texts)
+        return [_gist([text], ids) for text, ids in zip(texts, each, strict=True)]
 
     def _outgoing(self, one: re.Match[bytes]) -> bytes:
         if self._out_middle is None:
@@ -154,6 +159,11 @@ def learn(
     if outgoing is None or (outgoing[1] is not None and middle is None):
         return None
     return TokenEvents(incoming, outgoing)
+
+
+def _gist(texts: list[bytes], ids: list[bytes] | None) -> Gist:
+    text = json.loads(b'"%b"' % b"".join(texts))
+    return Gist(text, None if ids is None else json.loads(b"[%b]" % b",".join(ids)), len(texts))
 
 
 def _cut(raw: bytes, kind: Kind) -> tuple[bytes, bytes | None, bytes] | None:
