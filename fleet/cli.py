@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 
 import fleet
+from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
 from images.cli import images
 from server.keys_cli import keys
@@ -55,6 +56,7 @@ def main() -> None:
     """Golden images and a spot fleet for LLM serving that loses no request."""
 
 
+main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
 

@@ -11,74 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fleet.errors import GoldenfleetError
+from fleet.cost.table import bundled_table
 
 Option = Literal["on-demand", "spot"]
 
-# US dollars an hour: AWS's public on-demand prices, Linux, us-east-1, as of 2025-06. AWS publishes them at
-# https://aws.amazon.com/ec2/pricing/on-demand/
-ON_DEMAND_PRICES = {
-    "t3.medium": 0.0416,
-    "t3.large": 0.0832,
-    "t3.xlarge": 0.1664,
-    "c5.large": 0.085,
-    "c5.xlarge": 0.17,
-    "c5.2xlarge": 0.34,
-    "c6a.large": 0.0765,
-    "c6a.xlarge": 0.153,
-    "c6a.2xlarge": 0.306,
-    "c6i.large": 0.085,
-    "c6i.xlarge": 0.17,
-    "c6i.2xlarge": 0.34,
-    "c6i.4xlarge": 0.68,
-    "c6g.large": 0.068,
-    "c6g.xlarge": 0.136,
-    "c7a.large": 0.10264,
-    "c7a.xlarge": 0.20528,
-    "c7a.2xlarge": 0.41056,
-    "c7g.large": 0.0725,
-    "c7g.xlarge": 0.145,
-    "c7i.large": 0.08925,
-    "c7i.xlarge": 0.1785,
-    "c7i.2xlarge": 0.357,
-    "c7i.4xlarge": 0.714,
-    "m1.small": 0.044,
-    "m5.large": 0.096,
-    "m5.xlarge": 0.192,
-    "m5.2xlarge": 0.384,
-    "m6a.large": 0.0864,
-    "m6a.xlarge": 0.1728,
-    "m6a.2xlarge": 0.3456,
-    "m6i.large": 0.096,
-    "m6i.xlarge": 0.192,
-    "m6i.2xlarge": 0.384,
-    "m7a.large": 0.11592,
-    "m7a.xlarge": 0.23184,
-    "m7i.large": 0.1008,
-    "m7i.xlarge": 0.2016,
-    "m7i.2xlarge": 0.4032,
-    "g4dn.xlarge": 0.526,
-    "g4dn.2xlarge": 0.752,
-    "g4dn.4xlarge": 1.204,
-    "g5.xlarge": 1.006,
-    "g5.2xlarge": 1.212,
-    "g5.4xlarge": 1.624,
-    "g5.12xlarge": 5.672,
-    "g6.xlarge": 0.8048,
-    "g6.2xlarge": 0.9776,
-    "g6.4xlarge": 1.3232,
-    "g6.12xlarge": 4.6016,
-    "g6e.xlarge": 1.861,
-    "g6e.2xlarge": 2.24208,
-    "g6e.4xlarge": 3.00424,
-}
 _SPOT_SHARE = (0.30, 0.40)  # of the on-demand price
 _SPOT_CAPACITY = (8, 40)  # instances a pool can give at once
 _ON_DEMAND_CAPACITY = 1000
-
-
-class PriceUnknown(GoldenfleetError):
-    """The market has no price for an instance type."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +96,8 @@ class Market:
 
 
 def on_demand_price(instance_type: str) -> float:
-    """US dollars an hour; raises PriceUnknown."""
-    if instance_type not in ON_DEMAND_PRICES:
-        raise PriceUnknown(
-            f"the rehearsal's market has no price for {instance_type}",
-            "use a type it knows, or add its price to ON_DEMAND_PRICES in fleet/rehearsal/market.py",
-        )
-    return ON_DEMAND_PRICES[instance_type]
+    """US dollars an hour, from the table that `goldenfleet cost` reads; raises PriceUnknown."""
+    return bundled_table().on_demand_price(instance_type)
 
 
 def choose(offers: Sequence[Offer], strategy: str) -> Offer | None:

@@ -10,6 +10,7 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance, StateReason
 from moto.ssm.models import ssm_backends
 
+from fleet.cost.errors import PriceUnknown
 from fleet.rehearsal.cloud import events
 from fleet.rehearsal.cloud.imds import MetadataServers
 from fleet.rehearsal.cloud.patches import Patches
@@ -17,7 +18,7 @@ from fleet.rehearsal.cloud.records import Machine
 from fleet.rehearsal.cloud.show import instance_view
 from fleet.rehearsal.cloud.views import PurchaseOption
 from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World
-from fleet.rehearsal.market import Pool, PriceUnknown, on_demand_price
+from fleet.rehearsal.market import Pool, on_demand_price
 
 NOTICE_SECONDS = 120.0  # AWS's two minutes
 BOOT_SECONDS = 5.0  # from RunInstances to `running`

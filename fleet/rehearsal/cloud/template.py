@@ -13,10 +13,11 @@ from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.ec2.utils import parse_user_data
 from moto.iam.models import iam_backends
 
+from fleet.cost.errors import PriceUnknown
 from fleet.rehearsal.cloud.capacity import ALL_SPOT, Split
 from fleet.rehearsal.cloud.instances import require_image, resolve_image
 from fleet.rehearsal.cloud.world import ACCOUNT, World
-from fleet.rehearsal.market import PriceUnknown, on_demand_price
+from fleet.rehearsal.market import on_demand_price
 
 _NOT_WELL_FORMED = "You must use a valid fully-formed launch template. "
 

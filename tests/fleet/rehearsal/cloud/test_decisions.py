@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.cost import PriceUnknown
 from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan, refresh_step
 from fleet.rehearsal.cloud.health import matches
 from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
-from fleet.rehearsal.market import Market, Offer, Pool, PriceUnknown, choose, on_demand_price
+from fleet.rehearsal.market import Market, Offer, Pool, choose, on_demand_price
 
 
 def fact(name: str, option: str = "spot", zone: str = "a", **fields: object) -> Fact:
@@ -198,5 +199,5 @@ def test_strategies_choose_pools() -> None:
 
 def test_a_type_without_a_price_is_refused() -> None:
     """An unknown type is an error that says where to add its price."""
-    with pytest.raises(PriceUnknown, match=r"market\.py"):
+    with pytest.raises(PriceUnknown, match=r"zz9\.huge in the table of us-east-1"):
         on_demand_price("zz9.huge")

@@ -1,0 +1,28 @@
+"""Every error that pricing a stack raises on purpose.
+
+GoldenfleetError
++-- CostError
+    +-- PriceUnknown         no price is known for what the stack uses
+    +-- TableUnreadable      the table of prices is missing or malformed
+    +-- PriceSourceFailed    AWS did not tell its prices
+"""
+
+from __future__ import annotations
+
+from fleet.errors import GoldenfleetError
+
+
+class CostError(GoldenfleetError):
+    """A stack cannot be priced."""
+
+
+class PriceUnknown(CostError):
+    """No price is known for what the stack uses; the message names it and the table."""
+
+
+class TableUnreadable(CostError):
+    """The table of prices is missing or malformed."""
+
+
+class PriceSourceFailed(CostError):
+    """AWS did not tell its prices."""
