@@ -45,6 +45,8 @@ class Identity:
 
     instance_id: str
     address: str
+    option: str | None = None
+    """on-demand or spot; None off EC2."""
 
 
 class ImdsUnavailable(Exception):
@@ -87,7 +89,8 @@ class ImdsClient:
         instance_id, address = await self.get("instance-id"), await self.get("local-ipv4")
         if not instance_id or not address:
             raise ImdsUnavailable(f"IMDS at {self._base} names no instance")
-        return Identity(instance_id.strip(), address.strip())
+        option = await self.get("instance-life-cycle")
+        return Identity(instance_id.strip(), address.strip(), option and option.strip())
 
     async def _get(self, path: str) -> str | None:
         headers = {"X-aws-ec2-metadata-token": await self._current_token()}

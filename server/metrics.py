@@ -172,6 +172,9 @@ class Metrics:
         self.scaling_metric = self._counter(
             "scaling_metric_puts", "Attempts to publish the scaling metric to CloudWatch.", "result"
         )
+        self.node_metrics = self._counter(
+            "node_metric_puts", "Attempts to publish the node's metrics to CloudWatch.", "result"
+        )
         self.unlogged = self._counter("access_lines_dropped", "Access log lines over the rate limit.")
 
     def read(self, name: str, value: Callable[[], float]) -> None:

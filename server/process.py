@@ -24,6 +24,7 @@ from server.errors import PartEnded, SettingsError
 from server.http.client import UpstreamPool
 from server.http.server import HttpServer
 from server.imds import Identity, ImdsClient, ImdsUnavailable, ImdsWatcher, Notice
+from server.node_metrics import NodeMetrics, NodeState
 from server.readiness import Readiness
 from server.scaling_metric import ScalingMetric, Series
 from server.settings import Settings
@@ -67,6 +68,7 @@ class ServerProcess:
         self._imds = imds
         self._log = log
         self._telemetry = Telemetry(log)
+        self._option = identity.option
         self._readiness = Readiness(_CONDITIONS[settings.role], self._ready_changed)
         call_later = asyncio.get_running_loop().call_later
         self._drain = Drain(clock=time.time, call_later=call_later, log=log, entered=self._entered)
@@ -159,6 +161,8 @@ class ServerProcess:
             yield self._probe.run()
         if settings.scaling_metric == "on":
             yield self._scaling_metric().run()
+        if settings.node_metrics == "on":
+            yield self._node_metrics().run()
         if self._engine is not None:
             yield _outlive(self._engine)
         if self._imds is not None:
@@ -192,6 +196,19 @@ class ServerProcess:
             region=settings.region,
             interval_s=settings.scaling_metric_seconds,
             puts=self._telemetry.metrics.scaling_metric,
+            log=self._log,
+            rng=Random(),
+            wall_clock=time.time,
+        )
+
+    def _node_metrics(self) -> NodeMetrics:
+        settings, metrics = self._settings, self._telemetry.metrics
+        return NodeMetrics(
+            Series(settings.stack, settings.tier or settings.role),
+            (metrics.served, metrics.retried, metrics.resumed, metrics.notices, metrics.first_token),
+            lambda: NodeState(settings.role, self._option, self._drain.phase != "serving"),
+            region=settings.region,
+            puts=metrics.node_metrics,
             log=self._log,
             rng=Random(),
             wall_clock=time.time,

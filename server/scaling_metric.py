@@ -14,6 +14,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from server.cloudwatch import CloudWatch
 from server.drain import EventLog
 
 # The policy of a tier and the permission of its role name the same, see fleet/stack.
@@ -95,14 +96,13 @@ class ScalingMetric:
     ) -> None:
         self._series = series
         self._meter = InFlightMeter(in_flight)
-        self._region = region
+        self._cloudwatch = CloudWatch(region)
         self._interval_s = interval_s
         self._puts = puts
         self._log = log
         self._rng = rng
         self._wall_clock = wall_clock
         self._sleep = sleep
-        self._client: Any = None
         self._failing = False
 
     async def run(self) -> None:
@@ -110,7 +110,7 @@ class ScalingMetric:
             await self._measure(self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER))
             at = datetime.fromtimestamp(self._wall_clock(), UTC)
             data = metric_data(self._series, self._meter.read(), at, self._interval_s)
-            self._published(await asyncio.to_thread(self._put, data))
+            self._published(await asyncio.to_thread(self._cloudwatch.put, NAMESPACE, data))
 
     async def _measure(self, seconds: float) -> None:
         """A sample a second, at least ten in all."""
@@ -118,30 +118,6 @@ class ScalingMetric:
         for _ in range(samples):
             await self._sleep(seconds / samples)
             self._meter.sample()
-
-    def _put(self, data: list[dict[str, Any]]) -> str | None:
-        """What went wrong, or None. Blocks."""
-        # Imported here: only where the metric is published is AWS needed.
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            self._client = self._client or self._open()
-            self._client.put_metric_data(Namespace=NAMESPACE, MetricData=data)
-        except ClientError as exc:
-            return str(exc.response.get("Error", {}).get("Code", "ClientError"))
-        except BotoCoreError as exc:
-            return type(exc).__name__
-        return None
-
-    def _open(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        # One try more: what comes late is worth less than what comes next.
-        config = Config(
-            connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
-        )
-        return boto3.session.Session(region_name=self._region).client("cloudwatch", config=config)
 
     def _published(self, problem: str | None) -> None:
         self._puts.labels(result="failed" if problem else "sent").inc()

@@ -217,6 +217,10 @@ class Settings(BaseModel):
         pattern=r"^[\x21-\x7e]{1,255}$",
         description="Auto Scaling group that the metric also names as a dimension.",
     )
+    node_metrics: Literal["off", "on"] = Field(
+        default="off",
+        description="Whether this process publishes to CloudWatch what dashboards and alarms need of it.",
+    )
     max_attempts: int = Field(default=3, ge=1, le=10, description="Attempts per request, the first included.")
     retry_budget: float = Field(
         default=0.2, ge=0, le=1, description="Retries allowed, as a share of recent requests."
