@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 
 from server.access_log import AccessLog
 from server.attempts import STATE_HEADER, Fleet, Limits
-from server.discovery import Found, Source, open_source, watch
+from server.catalogue import Catalogue, ListingReader
+from server.discovery import Found, Source, open_sources, watch
 from server.drain import Drain
 from server.engines import ADAPTERS, ENGINE_HEADER
 from server.entrance import Entrance, open_entrance
@@ -61,7 +63,7 @@ class App:
         telemetry: Telemetry,
         readiness: Readiness,
         fleet: Fleet,
-        source: Source | None,
+        sources: Sequence[Source],
         entrance: Entrance,
         observer: Observer,
     ) -> None:
@@ -70,7 +72,7 @@ class App:
         self._telemetry = telemetry
         self._readiness = readiness
         self._fleet = fleet
-        self._source = source
+        self._sources = sources
         self._entrance = entrance
         self._observer = observer
         engine = settings.engine.encode() if settings.role == "model" else None
@@ -88,8 +90,8 @@ class App:
             await stack.enter_async_context(self._entrance)
             stack.push_async_callback(self._fleet.aclose)
             self._tasks = [asyncio.create_task(self._handover.watch(), name="handover")]
-            if self._source is not None:
-                self._tasks.append(asyncio.create_task(self._watch(self._source), name="discovery"))
+            for number, source in enumerate(self._sources):
+                self._tasks.append(asyncio.create_task(self._watch(number, source), name="discovery"))
             stack.push_async_callback(_cancel, self._tasks)
             self._stack = stack.pop_all()
         return self
@@ -190,16 +192,19 @@ class App:
         else:
             await call.answer({"status": "ready"})
 
-    async def _watch(self, source: Source) -> None:
+    async def _watch(self, number: int, source: Source) -> None:
         await watch(
             source,
-            self._found,
+            partial(self._found, number),
             self._not_found,
             interval_s=self._settings.nodes_poll_seconds,
             rng=self._fleet.rng,
         )
 
-    def _found(self, found: Found) -> None:
+    def _found(self, source: int, found: Found) -> None:
+        if self._fleet.catalogue is not None:
+            self._fleet.catalogue.found(source, found)
+            return
         self._fleet.nodes.replace(found)
         # Once it has had a node, a gateway holds requests while there is none.
         if found:
@@ -243,12 +248,12 @@ def build_app(
     access_log = AccessLog(settings.access_log, telemetry.log, telemetry.metrics.unlogged, clock)
     observer = Observer(telemetry.metrics, telemetry.log, access_log, clock, tracing=tracing)
     entrance = open_entrance(settings, telemetry, clock, rng) if settings.role == "gateway" else Entrance()
-    nodes = NodeSet(rng, clock, affinity=settings.affinity == "prefix")
-    source = None
     gateway = settings.role == "gateway"
-    if gateway:
-        source = open_source(settings.nodes or "", settings.region)
-    else:
+    sources = open_sources(settings.nodes or "", settings.region) if gateway else []
+    nodes = NodeSet(rng, clock, affinity=settings.affinity == "prefix", by_model=len(sources) > 1)
+    pool = UpstreamPool(connect_timeout_s=settings.connect_seconds)
+    dialect = ADAPTERS.get((settings.upstream_engine if gateway else settings.engine) or "")
+    if not gateway:
         parts = urlsplit(settings.engine_base)
         nodes.replace({"engine": (parts.hostname or "127.0.0.1", parts.port or 80)})
     prober = Prober(
@@ -256,7 +261,7 @@ def build_app(
     )
     fleet = Fleet(
         nodes=nodes,
-        pool=UpstreamPool(connect_timeout_s=settings.connect_seconds),
+        pool=pool,
         budget=Budget(clock, settings.retry_budget, settings.retry_budget_minimum),
         limits=Limits(
             # A node has one engine: another attempt is the gateway's to make, elsewhere.
@@ -279,13 +284,23 @@ def build_app(
         rng=rng,
         clock=clock,
         sleep=asyncio.sleep,
-        dialect=ADAPTERS.get((settings.upstream_engine if gateway else settings.engine) or ""),
+        dialect=dialect,
+        catalogue=Catalogue(
+            nodes,
+            len(sources),
+            ListingReader(pool, dialect.models if dialect else None),
+            ready=lambda: readiness.set("nodes", True),
+            log=telemetry.log,
+            clock=clock,
+        )
+        if len(sources) > 1
+        else None,
     )
     telemetry.metrics.read("ejections", lambda: nodes.ejected)
     telemetry.metrics.read_by_label(
         "nodes", lambda: {str(state): count for state, count in nodes.counts().items()}
     )
-    return App(settings, drain, telemetry, readiness, fleet, source, entrance, observer)
+    return App(settings, drain, telemetry, readiness, fleet, sources, entrance, observer)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Literal
 
 from server import affinity
+from server.catalogue import Catalogue
 from server.engines import Adapter
 from server.errors import (
     AttemptFailed,
@@ -82,10 +83,18 @@ class Fleet:
     sleep: Callable[[float], Awaitable[None]]
     dialect: Adapter | None = None
     """Of the engine behind the nodes, where no node of ours stands between."""
+    catalogue: Catalogue | None = None
+    """Where nodes differ in the models that they serve."""
+
+    def model_of(self, asked: object) -> str | None:
+        """The model by which nodes are picked; None where any will do. Raises ModelNotFound."""
+        return None if self.catalogue is None else self.catalogue.model_of(asked)
 
     async def aclose(self) -> None:
         """End probes and close connections."""
         self.watchman.close()
+        if self.catalogue is not None:
+            await self.catalogue.aclose()
         await self.prober.aclose()
         await self.pool.aclose()
 
@@ -177,11 +186,14 @@ class Attempts:
     def __init__(
         self, fleet: Fleet, deadline: float, observation: Observation, generation: Generation | None = None
     ) -> None:
-        """`deadline` is on the fleet's clock; `generation` is what is asked for, where it is one."""
+        """`deadline` is on the fleet's clock; `generation` is what is asked for, where it is one. Raises
+        ModelNotFound.
+        """
         self._fleet = fleet
         self._deadline = deadline
         self._observation = observation
         self._generation = generation
+        self.model = fleet.model_of(generation.body.get("model") if generation else None)
         self._pace: Pace = fleet.paces.of(generation.body.get("model") if generation else None)
         self._last_word_s = min(_LAST_WORD_S, (deadline - fleet.clock()) / 10)
         self._key = self._place()
@@ -201,12 +213,12 @@ class Attempts:
         and NodesFailed at once where requests are not held.
         """
         nodes = self._fleet.nodes
-        while (node := nodes.pick(self._tried, self._key)) is None:
+        while (node := nodes.pick(self._tried, self._key, self.model)) is None:
             if not self._fleet.limits.holds:
                 raise NodesFailed("The engine does not answer; try another node.", status=503)
             # Any node will do: one that was tried and comes back may be all that is left.
-            await nodes.wait_for_node(frozenset(), self.seconds_left - self._last_word_s)
-            if nodes.pick(self._tried) is None:
+            await nodes.wait_for_node(frozenset(), self.seconds_left - self._last_word_s, self.model)
+            if nodes.pick(self._tried, model=self.model) is None:
                 await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
                 self._tried.clear()
         self._tried.add(node)
@@ -261,7 +273,7 @@ class Attempts:
             return True
         if self._since_progress >= limits.max_attempts or self._total >= limits.max_total_attempts:
             return False
-        if not (fleet.nodes.has_ready(self._tried) and fleet.budget.allows()):
+        if not (fleet.nodes.has_ready(self._tried, self.model) and fleet.budget.allows()):
             return False
         return not self._begun or self._generation is None or unsupported(self._generation) is None
 
@@ -283,7 +295,7 @@ class Attempts:
             max_total=self._fleet.limits.max_total_attempts,
             content_sent=content_sent,
             seconds_left=self.seconds_left,
-            elsewhere=self._fleet.nodes.has_ready(self._tried),
+            elsewhere=self._fleet.nodes.has_ready(self._tried, self.model),
         )
         action = decide(situation, self._fleet.budget.allows())
         if action is Action.GIVE_UP:

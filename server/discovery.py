@@ -1,6 +1,7 @@
 """Where a gateway learns its nodes from: a fixed list, a name in DNS, or a target group."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
@@ -14,6 +15,9 @@ Found = dict[str, Address]
 JITTER = 0.2
 # A resolver that does not answer is given up sooner than it would give up itself.
 _RESOLVE_S = 5.0
+
+# A fixed list has commas of its own.
+_NEXT_SOURCE = re.compile(r",(?=(?:static|dns|target-group):)")
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
@@ -124,6 +128,11 @@ def hosts(pages: Any) -> dict[str, str]:
         for instance in reservation["Instances"]
         if "PrivateIpAddress" in instance
     }
+
+
+def open_sources(nodes: str, region: str | None) -> list[Source]:
+    """A source for each of `kind:value,kind:value`. Raises SettingsError."""
+    return [open_source(each, region) for each in _NEXT_SOURCE.split(nodes)]
 
 
 def open_source(nodes: str, region: str | None) -> Source:

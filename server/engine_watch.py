@@ -32,7 +32,9 @@ class EngineFailed(Exception):
 async def start_engine(settings: Settings) -> asyncio.subprocess.Process:
     """The embedded engine as a child that ends when we do, however that comes. Raises OSError."""
     host, port = engine_address(settings.engine_base)
-    arguments = ("--host", host, "--port", str(port), "--ends-with", str(os.getpid()))
+    arguments = ["--host", host, "--port", str(port), "--ends-with", str(os.getpid())]
+    if settings.engine_model is not None:
+        arguments += ["--served-model", settings.engine_model]
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "server.engine", *arguments)
 
 

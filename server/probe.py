@@ -111,7 +111,7 @@ class Prober:
 
     def _move_work(self, node: Node, began: float) -> None:
         """What it was doing is done elsewhere. Where there is no other place it may as well wait here."""
-        if self._moves or self._nodes.pick({node}) is not None:
+        if self._moves or self._nodes.can_replace(node):
             for watch in list(node.watches):
                 if watch.spoken_at() <= began:
                     watch.cut_for_silence()

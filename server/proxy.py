@@ -140,6 +140,9 @@ class Proxy:
         await call.exchange.respond(200, [*headers, *call.headers], body)
 
     async def _models(self, call: Call) -> tuple[HeaderList, bytes]:
+        if self._fleet.catalogue is not None:
+            listed = visible_models(call.principal, self._fleet.catalogue.listing())
+            return [(b"content-type", b"application/json")], dump(listed)
         headers, body = await self._whole(call, "GET", "/v1/models", b"")
         models = self._fleet.dialect.models if self._fleet.dialect else None
         if models is None and call.principal.models is None:

@@ -182,7 +182,7 @@ class Relay:
         if generation.kind != "chat" or generation.max_tokens is not None:
             return None
         asked: set[Node] = set()
-        while (node := self._fleet.nodes.pick(asked)) is not None:
+        while (node := self._fleet.nodes.pick(asked, model=self._attempts.model)) is not None:
             asked.add(node)
             length = await self._context_length_of(node)
             if length is not None:

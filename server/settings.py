@@ -45,6 +45,11 @@ class Settings(BaseModel):
         description="The model server of a model node. Only `embedded` is started by us; others are units of "
         "the image.",
     )
+    engine_model: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$",
+        description="Name by which clients ask for the embedded engine's model; by default its own.",
+    )
     engine_port: Port = Field(default=8000, description="Port on which the embedded engine is started.")
     engine_url: str | None = Field(
         default=None,
@@ -64,7 +69,7 @@ class Settings(BaseModel):
         default=None,
         pattern=r"^(static:\S+|dns:\S+|target-group:arn:\S+)$",
         description="Where a gateway finds model nodes: static:host:port,host:port, dns:host:port or "
-        "target-group:ARN.",
+        "target-group:ARN. Several of them, with commas between, are tiers that serve different models.",
     )
     upstream_engine: Literal["embedded", "vllm", "sglang", "tgi", "llama-server"] | None = Field(
         default=None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from server.affinity import Ring, load_limit
 from server.errors import NoNodeReady
@@ -43,10 +43,12 @@ class Node:
     After a loss a node is unproven until it answers again: until then it gets one request at a time. A node
     that accepts and does not answer is silent until a probe has its answer: until then it gets none.
     `heard_at` is when it last answered a request, `lived_at` a probe; `watches` are over what it does now.
+    `models` are what it can be asked for; None is whatever anybody asks for.
     """
 
     id: str
     address: Address
+    models: frozenset[str] | None = None
     in_flight: int = 0
     failures: int = 0
     ejections: int = 0
@@ -74,28 +76,51 @@ class Node:
         suspect = now < self.suspect_until or (self.unproven and self.in_flight > 0)
         return "suspect" if suspect else "ready"
 
+    def shares_work_with(self, other: "Node") -> bool:
+        """Whether there can be a request that both can take."""
+        return self.models is None or other.models is None or not self.models.isdisjoint(other.models)
+
     def next_change(self, now: float) -> float:
         """When its state changes by time alone; infinity if never."""
         times = (self.down_until, self.suspect_until, self.ejected_until, self.leaving_until)
         return min((at for at in times if at > now), default=math.inf)
 
 
+class Usable(NamedTuple):
+    """Nodes that a request may be sent to: by state, best first, and the ready ones once more."""
+
+    groups: tuple[list[Node], ...]
+    ready: Set[Node]
+
+
+_NONE_USABLE = Usable((), frozenset())
+
+
 class NodeSet:
     """Least in flight of two random nodes, never one that the request has tried already. With `affinity`, a
     request with a key goes to its node on a ring as long as that is ready and has no more than its share.
+    With `by_model` a node gets nothing before `serves` has told what it can be asked for.
 
     `rng` and `clock` (monotonic seconds) are passed in. Nodes are grouped by state whenever one changes, not
     for each request.
     """
 
-    def __init__(self, rng: Random, clock: Callable[[], float], *, affinity: bool = False) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        clock: Callable[[], float],
+        *,
+        affinity: bool = False,
+        by_model: bool = False,
+    ) -> None:
         self._rng = rng
         self._clock = clock
         self.ejected = 0
         self._nodes: dict[tuple[str, Address], Node] = {}
         self._waiters: set[asyncio.Future[None]] = set()
-        self._groups: tuple[list[Node], ...] = ()
-        self._ready: Set[Node] = frozenset()
+        self._usable = _NONE_USABLE
+        self._usable_for: dict[str, Usable] = {}
+        self._unknown: frozenset[str] | None = frozenset() if by_model else None
         self._regroup_at = _NEVER
         self._in_flight = 0
         self._affinity = affinity
@@ -119,6 +144,7 @@ class NodeSet:
                 "in_flight": node.in_flight,
                 "failures": node.failures,
                 "ejections": node.ejections,
+                **({} if node.models is None else {"models": sorted(node.models)}),
             }
             for node in self._nodes.values()
         ]
@@ -135,34 +161,44 @@ class NodeSet:
         keys = set(found.items())
         if keys == self._nodes.keys():
             return
-        self._nodes = {key: self._nodes.get(key) or Node(id=key[0], address=key[1]) for key in sorted(keys)}
+        self._nodes = {
+            key: self._nodes.get(key) or Node(id=key[0], address=key[1], models=self._unknown)
+            for key in sorted(keys)
+        }
         if self._affinity:
             # By address: gateways may know a node by other ids.
             self._ring = Ring({f"{host}:{port}": node for (_, (host, port)), node in self._nodes.items()})
         self._changed()
 
-    def pick(self, tried: Set[Node], key: int | None = None) -> Node | None:
+    def serves(self, node: Node, models: frozenset[str]) -> None:
+        """What the node can be asked for."""
+        node.models = models
+        self._changed()
+
+    def pick(self, tried: Set[Node], key: int | None = None, model: str | None = None) -> Node | None:
         """The next node for a request, or None. Nodes that are leaving but still accept come last."""
-        if self._clock() >= self._regroup_at:
-            self._regroup()
-        if key is not None and self._affinity and (node := self._at_home(tried, key)) is not None:
+        usable = self._find(model)
+        if key is not None and self._affinity and (node := self._at_home(usable, tried, key)) is not None:
             return node
-        for group in self._groups:
+        for group in usable.groups:
             node = self._less_busy(group, tried)
             if node is not None:
                 return node
         return None
 
-    def has_ready(self, tried: Set[Node]) -> bool:
+    def has_ready(self, tried: Set[Node], model: str | None = None) -> bool:
         """Whether a node is ready that is not among `tried`."""
-        if self._clock() >= self._regroup_at:
-            self._regroup()
-        return bool(self._groups and any(node not in tried for node in self._groups[0]))
+        return any(node not in tried for node in self._find(model).ready)
 
-    async def wait_for_node(self, tried: Set[Node], wait_s: float) -> Node:
+    def can_replace(self, node: Node) -> bool:
+        """Whether there is another node for what this one does."""
+        groups = self._find(None).groups
+        return any(other is not node and other.shares_work_with(node) for group in groups for other in group)
+
+    async def wait_for_node(self, tried: Set[Node], wait_s: float, model: str | None = None) -> Node:
         """Hold a request until a node can take it. Raises NoNodeReady after `wait_s` seconds."""
         deadline = self._clock() + wait_s
-        while (node := self.pick(tried)) is None:
+        while (node := self.pick(tried, model=model)) is None:
             left = deadline - self._clock()
             if left <= 0:
                 raise NoNodeReady(
@@ -260,14 +296,33 @@ class NodeSet:
     def _regroup(self) -> None:
         now = self._clock()
         states = {node: node.state(now) for node in self._nodes.values()}
-        self._groups = tuple([node for node in states if states[node] == usable] for usable in _USABLE)
-        self._ready = frozenset(self._groups[0])
+        groups = tuple([node for node in states if states[node] == usable] for usable in _USABLE)
+        self._usable = Usable(groups, frozenset(groups[0]))
+        self._usable_for.clear()
         self._regroup_at = min((node.next_change(now) for node in states), default=math.inf)
 
-    def _at_home(self, tried: Set[Node], key: int) -> Node | None:
-        limit = load_limit(self._in_flight, len(self._ready))
-        for node in self._ring.walk(key) if self._ready else ():
-            if node in self._ready and node.in_flight < limit and node not in tried:
+    def _find(self, model: str | None) -> Usable:
+        if self._clock() >= self._regroup_at:
+            self._regroup()
+        return self._usable if model is None else self._usable_for.get(model) or self._find_for(model)
+
+    def _find_for(self, model: str) -> Usable:
+        groups = tuple(
+            [node for node in group if node.models is None or model in node.models]
+            for group in self._usable.groups
+        )
+        found = Usable(groups, frozenset(groups[0]))
+        # Clients choose what they ask for: only what there is may take up memory.
+        if any(groups):
+            self._usable_for[model] = found
+        return found
+
+    def _at_home(self, usable: Usable, tried: Set[Node], key: int) -> Node | None:
+        ready = usable.ready
+        in_flight = self._in_flight if usable is self._usable else sum(node.in_flight for node in ready)
+        limit = load_limit(in_flight, len(ready))
+        for node in self._ring.walk(key) if ready else ():
+            if node in ready and node.in_flight < limit and node not in tried:
                 return node
         return None
 
@@ -284,13 +339,10 @@ class NodeSet:
 
     def _may_eject(self, node: Node) -> bool:
         now = self._clock()
-        ejected = sum(1 for other in self._nodes.values() if other.state(now) == "ejected")
-        usable = [
-            other
-            for other in self._nodes.values()
-            if other is not node and other.state(now) in ("ready", "suspect")
-        ]
-        return bool(usable) and (ejected + 1) * 2 <= len(self._nodes)
+        peers = [other for other in self._nodes.values() if other.shares_work_with(node)]
+        ejected = sum(1 for other in peers if other.state(now) == "ejected")
+        usable = any(other is not node and other.state(now) in ("ready", "suspect") for other in peers)
+        return usable and (ejected + 1) * 2 <= len(peers)
 
     async def _change(self, wait_s: float) -> None:
         """Until the set changes, a node's time is up, or `wait_s` seconds have passed."""

@@ -44,8 +44,10 @@ class Context:
     new_seed: Callable[[], int] = lambda: secrets.randbelow(SEED_LIMIT)
 
 
-def build(engine: Engine, fingerprint: str, context: Context | None = None) -> Starlette:
-    api = _Api(engine, fingerprint, context or Context())
+def build(
+    engine: Engine, fingerprint: str, context: Context | None = None, *, model_id: str = MODEL_ID
+) -> Starlette:
+    api = _Api(engine, fingerprint, context or Context(), model_id)
     return Starlette(
         routes=[
             Route("/health", api.health),
@@ -108,21 +110,24 @@ class Answer:
 
 
 class _Api:
-    def __init__(self, engine: Engine, fingerprint: str, context: Context) -> None:
+    def __init__(self, engine: Engine, fingerprint: str, context: Context, model_id: str) -> None:
         self._engine = engine
         self._fingerprint = fingerprint
         self._context = context
-        self._reader = Reader(engine.tokenizer, engine.shape.context)
+        self._model_id = model_id
+        self._reader = Reader(engine.tokenizer, engine.shape.context, model_id)
         self._started = int(context.now())
 
     async def health(self, _: Request) -> Response:
         return _json({"status": "stopped"}, 503) if self._engine.stopped else _json({"status": "ok"})
 
     async def models(self, _: Request) -> Response:
-        return _json(model_list(self._started, self._engine.shape.context))
+        return _json(model_list(self._model_id, self._started, self._engine.shape.context))
 
     async def metrics(self, _: Request) -> Response:
-        return PlainTextResponse(exposition(self._engine.load()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            exposition(self._engine.load(), self._model_id), media_type="text/plain; version=0.0.4"
+        )
 
     async def completions(self, request: Request) -> Answer:
         return self._answer(
@@ -134,7 +139,7 @@ class _Api:
 
     def _answer(self, kind: Kind, asked: Asked) -> Answer:
         name = ("chatcmpl-" if kind == "chat" else "cmpl-") + self._context.new_id()
-        writer = Writer(kind, asked, name, int(self._context.now()), self._fingerprint)
+        writer = Writer(kind, asked, name, int(self._context.now()), self._fingerprint, self._model_id)
         return Answer(self._engine.generate(asked.prompt), writer)
 
 
@@ -149,7 +154,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return parse_object(bytes(content))
 
 
-def exposition(load: Load) -> str:
+def exposition(load: Load, model_id: str) -> str:
     """Prometheus text under vLLM's names, so that one dashboard reads either engine."""
     rows: list[tuple[str, str, float]] = [
         ("num_requests_running", "gauge", load.running),
@@ -160,7 +165,7 @@ def exposition(load: Load) -> str:
         ("num_preemptions_total", "counter", load.preemptions_total),
     ]
     return "".join(
-        f'# TYPE vllm:{name} {kind}\nvllm:{name}{{model_name="{MODEL_ID}"}} {value:g}\n'
+        f'# TYPE vllm:{name} {kind}\nvllm:{name}{{model_name="{model_id}"}} {value:g}\n'
         for name, kind, value in rows
     )
 

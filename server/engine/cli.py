@@ -34,12 +34,19 @@ Example:
 @click.command(epilog=_EXAMPLE, context_settings={"show_default": True})
 @click.option("--host", default="127.0.0.1", help="Address to bind.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--served-model", default=MODEL_ID, help="Name by which clients ask for the model.")
 @click.option("--max-sequences", default=Limits.max_sequences, help="Sequences in one step.")
 @click.option("--max-batch-tokens", default=Limits.max_batch_tokens, help="Tokens in one step.")
 @click.option("--pages", default=Limits.pages, help="Pages of 32 tokens in the KV cache.")
 @click.option("--ends-with", type=int, metavar="PID", help="The parent process, without which this one ends.")
 def engine(
-    host: str, port: int, max_sequences: int, max_batch_tokens: int, pages: int, ends_with: int | None
+    host: str,
+    port: int,
+    served_model: str,
+    max_sequences: int,
+    max_batch_tokens: int,
+    pages: int,
+    ends_with: int | None,
 ) -> None:
     """Serve the embedded model over the OpenAI API until told to stop.
 
@@ -48,19 +55,19 @@ def engine(
     try:
         if ends_with is not None:
             end_with(ends_with)
-        uvloop.run(serve(host, port, Limits(max_sequences, max_batch_tokens, pages)))
+        uvloop.run(serve(host, port, Limits(max_sequences, max_batch_tokens, pages), served_model))
     except EngineError as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-async def serve(host: str, port: int, limits: Limits) -> None:
+async def serve(host: str, port: int, limits: Limits, model_id: str = MODEL_ID) -> None:
     trained = weights.load()
     running = Engine(trained, limits)
     with bind(host, port) as listener:
         config = uvicorn.Config(
-            api.build(running, fingerprint=trained.fingerprint),
+            api.build(running, trained.fingerprint, model_id=model_id),
             http="httptools",
             lifespan="off",
             ws="none",
@@ -71,7 +78,7 @@ async def serve(host: str, port: int, limits: Limits) -> None:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_GRACE_SECONDS,
         )
-        _announce(listener)
+        _announce(listener, model_id)
         await _run(config, running, listener)
 
 
@@ -85,9 +92,9 @@ def bind(host: str, port: int) -> socket.socket:
         ) from exc
 
 
-def _announce(listener: socket.socket) -> None:
+def _announce(listener: socket.socket, model_id: str) -> None:
     host, port = listener.getsockname()[:2]
-    line = {"event": "engine.started", "ts": time.time(), "host": host, "port": port, "model": MODEL_ID}
+    line = {"event": "engine.started", "ts": time.time(), "host": host, "port": port, "model": model_id}
     click.echo(json.dumps(line))
 
 

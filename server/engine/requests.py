@@ -49,20 +49,21 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reader:
-    """Knows the tokenizer, the context length in tokens, and a seed for requests that bring none."""
+    """Knows the tokenizer, the context length in tokens, and the name by which the model is asked for."""
 
     tokenizer: Tokenizer
     context: int
+    model_id: str = MODEL_ID
 
     def completion(self, values: dict[str, Any], fresh_seed: int) -> Asked:
         fields = Fields(values)
-        _check_common(fields)
+        _check_common(fields, self.model_id)
         token_ids = self._completion_prompt(fields.get("prompt"))
         return _asked(fields, token_ids, COMPLETIONS_DEFAULT_MAX_TOKENS, fresh_seed)
 
     def chat(self, values: dict[str, Any], fresh_seed: int) -> Asked:
         fields = Fields(values)
-        _check_common(fields)
+        _check_common(fields, self.model_id)
         continues = fields.flag("continue_final_message")
         prompts = fields.flag("add_generation_prompt", not continues)
         if continues and prompts:
@@ -109,11 +110,11 @@ def _asked(fields: Fields, token_ids: tuple[int, ...], default_tokens: int | Non
     )
 
 
-def _check_common(fields: Fields) -> None:
+def _check_common(fields: Fields, model_id: str) -> None:
     model = fields.text("model")
-    if model is not None and model != MODEL_ID:
+    if model is not None and model != model_id:
         raise RequestError(
-            f"The model '{model}' does not exist; this engine serves '{MODEL_ID}'.",
+            f"The model '{model}' does not exist; this engine serves '{model_id}'.",
             status=404,
             code="model_not_found",
             param="model",

@@ -34,8 +34,8 @@ def refusal_body(error: RequestError) -> Json:
     return error_body(error.message, error.status, error.code, error.param)
 
 
-def model_list(created: int, context: int) -> Json:
-    model = {"id": MODEL_ID, "object": "model", "created": created, "owned_by": "goldenfleet"}
+def model_list(model_id: str, created: int, context: int) -> Json:
+    model = {"id": model_id, "object": "model", "created": created, "owned_by": "goldenfleet"}
     return {"object": "list", "data": [model | {"max_model_len": context}]}
 
 
@@ -48,6 +48,7 @@ class Writer:
     id: str
     created: int
     fingerprint: str
+    model_id: str = MODEL_ID
 
     def opening(self) -> Iterator[Json]:
         """What a stream says before its first token: chat names the role."""
@@ -91,7 +92,7 @@ class Writer:
             "id": self.id,
             "object": shape,
             "created": self.created,
-            "model": MODEL_ID,
+            "model": self.model_id,
             "system_fingerprint": self.fingerprint,
             "choices": choices,
         }

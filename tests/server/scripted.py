@@ -35,6 +35,7 @@ class ScriptedEngine:
     default: Plan = field(default_factory=Plan)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     heads: list[dict[str, str]] = field(default_factory=list)
+    models: list[str] = field(default_factory=lambda: ["scripted"])
     running: int = 0
     address: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,8 +48,8 @@ class ScriptedEngine:
 
     async def handle(self, exchange: Exchange) -> None:
         if exchange.request.path == "/v1/models":
-            models = {"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 300}]}
-            await _json(exchange, 200, models)
+            data = [{"id": model, "object": "model", "max_model_len": 300} for model in self.models]
+            await _json(exchange, 200, {"object": "list", "data": data})
             return
         body = json.loads(await exchange.request.body(1 << 20))
         self.asked.append((exchange.request.path, body))

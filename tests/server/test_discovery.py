@@ -16,6 +16,7 @@ from server.discovery import (
     healthy_targets,
     hosts,
     open_source,
+    open_sources,
     watch,
 )
 from server.errors import DiscoveryFailed, SettingsError
@@ -64,6 +65,16 @@ async def test_a_target_group_gives_its_healthy_instances(target_group: str) -> 
     assert await source.read() == addresses
     balancing.deregister_targets(TargetGroupArn=target_group, Targets=[{"Id": ids[0]}])
     assert await source.read() == {ids[1]: addresses[ids[1]]}
+
+
+async def test_a_source_for_each_tier() -> None:
+    """Commas part the addresses of a fixed list, and sources where another kind begins."""
+    first, group, second = open_sources(
+        "static:127.0.0.1:1,127.0.0.2:2,target-group:arn:aws:x:a/b,static:127.0.0.3:3", REGION
+    )
+    assert await first.read() == {"127.0.0.1:1": ("127.0.0.1", 1), "127.0.0.2:2": ("127.0.0.2", 2)}
+    assert await second.read() == {"127.0.0.3:3": ("127.0.0.3", 3)}
+    assert isinstance(group, TargetGroupNodes)
 
 
 async def test_a_target_group_that_is_not_there_is_an_error(target_group: str) -> None:
