@@ -21,7 +21,7 @@ from server.cloudwatch import CloudWatch
 from server.drain import EventLog
 from server.scaling_metric import JITTER, NAMESPACE, Series
 
-NODES = "Nodes"
+NODE_MINUTES = "NodeMinutes"
 DRAINING = "NodesDraining"
 NOTICES = "Notices"
 FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105  no secret
@@ -47,13 +47,17 @@ _OF_NODES = (NOTICES,)
 
 @dataclass(frozen=True)
 class Reading:
-    """Totals since the process began. `first_token`: bucket's upper bound in seconds -> streams in it."""
+    """Totals since the process began. `first_token`: bucket's upper bound in seconds -> streams in it.
 
+    `minutes`: for how long it has been there.
+    """
+
+    minutes: float = 0.0
     counts: Mapping[str, float] = field(default_factory=dict)
     first_token: Mapping[float, float] = field(default_factory=dict)
 
 
-def read(collectors: Iterable[Collector]) -> Reading:
+def read(collectors: Iterable[Collector], minutes: float) -> Reading:
     """What the process has counted so far."""
     counts: dict[str, float] = {}
     upto: dict[float, float] = {}
@@ -64,7 +68,7 @@ def read(collectors: Iterable[Collector]) -> Reading:
                 upto[bound] = upto.get(bound, 0.0) + sample.value
             elif name := _count_of(sample.name, sample.labels):
                 counts[name] = counts.get(name, 0.0) + sample.value
-    return Reading(counts, _apart(upto))
+    return Reading(minutes, counts, _apart(upto))
 
 
 def _count_of(name: str, labels: Mapping[str, str]) -> str | None:
@@ -106,7 +110,8 @@ def metric_data(
     result = [{**common, **datum} for datum in data]
     if state.option is not None:
         option = {"Name": OPTION_DIMENSION, "Value": state.option}
-        result.append({**common, "MetricName": NODES, "Value": 1.0, "Dimensions": [*dimensions, option]})
+        there = {"MetricName": NODE_MINUTES, "Value": now.minutes - before.minutes}
+        result.append({**common, **there, "Dimensions": [*dimensions, option]})
     return [*result, *_first_tokens(state, before, now, {**common, "Unit": "Seconds"})]
 
 
@@ -149,10 +154,11 @@ class NodeMetrics:
         self._failing = False
 
     async def run(self) -> None:
-        told = Reading()
+        told, began = Reading(), self._wall_clock()
         while True:
-            now, at = read(self._collectors), datetime.fromtimestamp(self._wall_clock(), UTC)
-            data = metric_data(self._series, self._state(), told, now, at)
+            at = self._wall_clock()
+            now = read(self._collectors, (at - began) / 60)
+            data = metric_data(self._series, self._state(), told, now, datetime.fromtimestamp(at, UTC))
             problem = await asyncio.to_thread(self._cloudwatch.put, NAMESPACE, data)
             self._published(problem)
             if problem is None:

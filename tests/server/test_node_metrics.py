@@ -40,30 +40,32 @@ def test_counts_are_what_came_since_the_last_put() -> None:
     metrics = Metrics()
     metrics.served.labels("a", "m", "ok").inc(3)
     metrics.served.labels("a", "m", "failed").inc()
-    before = read(collectors(metrics))
+    before = read(collectors(metrics), 0.0)
     metrics.served.labels("b", "n", "ok").inc(2)
     metrics.served.labels("b", "n", "gone").inc(9)
     metrics.resumed.labels("tokens").inc()
     metrics.notices.labels("spot").inc()
-    told = values(metric_data(SERIES, SERVING, before, read(collectors(metrics)), AT))
+    told = values(metric_data(SERIES, SERVING, before, read(collectors(metrics), 0.0), AT))
     assert told["RequestsOk"] == 2
     assert told["RequestsFailed"] == 0
     assert told["RequestsResumed"] == told["Notices"] == 1
 
 
 def test_nodes_are_told_by_purchase_option() -> None:
-    """One for each node and put; off EC2 nobody knows the option, and nothing is claimed."""
-    [datum] = [
-        d for d in metric_data(SERIES, SERVING, Reading(), Reading(), AT) if d["MetricName"] == "Nodes"
-    ]
-    assert datum["Value"] == 1
+    """By the minutes since the last put, whose Sum over five minutes is five times the nodes, drains included.
+
+    Off EC2 nobody knows the option, and nothing is claimed.
+    """
+    data = metric_data(SERIES, SERVING, Reading(2.0), Reading(2.5), AT)
+    [datum] = [d for d in data if d["MetricName"] == "NodeMinutes"]
+    assert datum["Value"] == 0.5
     assert {d["Name"]: d["Value"] for d in datum["Dimensions"]} == {
         "Stack": "prod",
         "Tier": "gateway",
         "PurchaseOption": "spot",
     }
     unknown = metric_data(SERIES, NodeState("gateway", None, draining=False), Reading(), Reading(), AT)
-    assert "Nodes" not in values(unknown)
+    assert "NodeMinutes" not in values(unknown)
 
 
 def test_a_drain_shows() -> None:
@@ -76,20 +78,20 @@ def test_a_drain_shows() -> None:
 
 def test_model_nodes_tell_nothing_of_clients() -> None:
     """Each request is counted once, at the gateway; series cost money."""
-    reading = Reading({"RequestsOk": 5}, {0.1: 5})
+    reading = Reading(0.0, {"RequestsOk": 5}, {0.1: 5})
     data = metric_data(SERIES, NodeState("model", "spot", draining=False), Reading(), reading, AT)
-    assert {datum["MetricName"] for datum in data} == {"Nodes", "NodesDraining", "Notices"}
+    assert {datum["MetricName"] for datum in data} == {"NodeMinutes", "NodesDraining", "Notices"}
 
 
 def test_first_tokens_are_a_distribution() -> None:
     """Each stream since the last put, at its bucket's bound; beyond the last bucket at that one's."""
     metrics = Metrics()
     metrics.first_token.labels("chat", "m").observe(0.001)
-    before = read(collectors(metrics))
+    before = read(collectors(metrics), 0.0)
     bounds = sorted(before.first_token)
     for model, seconds in (("m", bounds[1]), ("n", bounds[1]), ("m", 1e9)):
         metrics.first_token.labels("chat", model).observe(seconds)
-    data = metric_data(SERIES, SERVING, before, read(collectors(metrics)), AT)
+    data = metric_data(SERIES, SERVING, before, read(collectors(metrics), 0.0), AT)
     [datum] = [d for d in data if d["MetricName"] == "TimeToFirstToken"]
     assert dict(zip(datum["Values"], datum["Counts"], strict=True)) == {bounds[1]: 2, bounds[-1]: 1}
     assert datum["Unit"] == "Seconds"
