@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -14,16 +14,18 @@ from fleet.errors import GoldenfleetError
 from fleet.rehearsal.engine.diff import Plan, deletion_order, keep_ignored, plan
 from fleet.rehearsal.engine.errors import ResourceFailedError
 from fleet.rehearsal.engine.provider import Provider, Target, physical_name
+from fleet.rehearsal.engine.providers import NO_DEFAULTS, Defaults, provider_defaults, with_default_tags
 from fleet.rehearsal.engine.state import Record, State
 from fleet.rehearsal.engine.steps import OnStep, Step
+from fleet.rehearsal.engine.urns import STACK_TYPE, urn_of
 from fleet.rehearsal.engine.values import Redactor, Secret, hide, known, reveal, seal
-from fleet.rehearsal.resources import UNKNOWN, Aws, answer, handler_of
+from fleet.rehearsal.resources import UNKNOWN, Aws, Handler, answer, handler_of
 from fleet.rehearsal.resources.aws import code_of
 from fleet.rehearsal.resources.errors import ArgumentRefusedError, ResourceError
 
-STACK_TYPE = "pulumi:pulumi:Stack"
 _PROVIDER_PREFIX = "pulumi:providers:"
 _TOKEN_BYTES = 8
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Registration:
     protect: bool = False
     retain: bool = False
     delete_before_replace: bool = False
+    provider: str = ""
+    """URN and id of a provider that the program made; empty for the default one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Run:
     """Of the digests that stand for secrets in the state."""
     clock: Callable[[], float]
     on_step: OnStep
+    defaults: Defaults = NO_DEFAULTS
+    """Of the default provider."""
     token: Callable[[], str] = lambda: secrets.token_hex(_TOKEN_BYTES)
 
 
@@ -80,16 +86,19 @@ class Deployment:
         self._start = run.clock()
         self._left = state.replaced
         self._seen: set[str] = set()
+        self._defaults: dict[str, Defaults] = {}
         self._lock = Lock()
 
     def register(self, registration: Registration) -> Registered:
         """Raises ResourceFailedError; then nothing more is made in this run."""
-        self._redactor.learn(registration.inputs)
-        try:
-            return self._register(registration)
-        except GoldenfleetError as exc:
-            self.fail(exc)
-            raise
+        return self._ending_the_run(registration, lambda: self._register(registration))
+
+    def read(self, registration: Registration, identity: str) -> Registered:
+        """What exists already and is not the program's; `identity` is empty while it is not known.
+
+        Raises ResourceFailedError; then nothing more is made in this run.
+        """
+        return self._ending_the_run(registration, lambda: self._read(registration, identity))
 
     def fail(self, error: GoldenfleetError) -> None:
         """Only the first error counts: those after it follow from it."""
@@ -129,6 +138,28 @@ class Deployment:
             if record not in replaced:
                 self._step(Plan("delete"), record)
 
+    def _ending_the_run(self, registration: Registration, work: Callable[[], Registered]) -> Registered:
+        self._redactor.learn(registration.inputs)
+        try:
+            return work()
+        except GoldenfleetError as exc:
+            self.fail(exc)
+            raise
+
+    def _read(self, registration: Registration, identity: str) -> Registered:
+        urn = self._urn(registration)
+        self._claim(urn, registration)
+        parent, needed = registration.parent, registration.dependencies
+        record = Record(
+            urn, registration.type, registration.name, True, parent, dependencies=needed, external=True
+        )
+        found = self._asked(registration, lambda: _found(self._aws, registration, identity))
+        record = replace(record, id=identity, outputs=found)
+        if not self._run.dry_run:
+            self._state.put(record)
+        self._step(Plan("read"), record)
+        return Registered(urn, identity, self._outputs(registration, record, registration.inputs))
+
     def _register(self, registration: Registration) -> Registered:
         urn = self._urn(registration)
         self._claim(urn, registration)
@@ -143,20 +174,12 @@ class Deployment:
             retain=registration.retain,
         )
         old = self._old(urn, registration)
-        if not registration.custom or registration.type.startswith(_PROVIDER_PREFIX):
+        if not registration.custom or _is_provider(registration.type):
             return self._note(registration, record, old)
-        try:
-            return self._apply(registration, record, old)
-        except ResourceError as exc:
-            raise self._failed(registration, self._redactor(exc.message), self._redactor(exc.hint)) from exc
-        except (ClientError, BotoCoreError) as exc:
-            raise self._failed(registration, self._told(exc), _REMEDY) from exc
+        return self._asked(registration, lambda: self._apply(registration, record, old))
 
-    def _urn(self, registration: Registration) -> str:
-        """A child's type is qualified by its parents', except by the stack's."""
-        parent = registration.parent.split("::")[2] if registration.parent else STACK_TYPE
-        qualified = registration.type if parent == STACK_TYPE else f"{parent}${registration.type}"
-        return f"urn:pulumi:{self._run.stack}::{self._run.project}::{qualified}::{registration.name}"
+    def _urn(self, of: Registration) -> str:
+        return urn_of(self._run.project, self._run.stack, of.parent, of.type, of.name)
 
     def _claim(self, urn: str, registration: Registration) -> None:
         with self._lock:
@@ -171,7 +194,7 @@ class Deployment:
     def _old(self, urn: str, registration: Registration) -> Record | None:
         old = self._state.get(urn)
         if old is not None:
-            return old
+            return None if old.external else old
         renamed = (self._state.get(alias) for alias in registration.aliases)
         found = next((record for record in renamed if record is not None), None)
         if found is None:
@@ -186,8 +209,8 @@ class Deployment:
     def _note(self, registration: Registration, record: Record, old: Record | None) -> Registered:
         """Components and providers exist in the state only."""
         if registration.custom:
-            self._refuse_provider_arguments(registration)
             record = replace(record, id=old.id if old else self._run.token())
+            self._defaults[f"{record.urn}::{record.id}"] = self._provider_defaults(registration)
         if not self._run.dry_run:
             self._state.put(record)
         self._step(Plan("same" if old else "create"), record)
@@ -195,7 +218,7 @@ class Deployment:
 
     def _apply(self, registration: Registration, record: Record, old: Record | None) -> Registered:
         handler = handler_of(registration.type)
-        inputs = self._inputs(registration, old)
+        inputs = self._inputs(registration, old, handler)
         handler.check(self._aws, reveal(inputs))
         sealed = seal(inputs, self._run.key)
         decided = plan(handler, old, sealed, registration.replace_on_changes)
@@ -211,7 +234,7 @@ class Deployment:
         self._step(decided, applied)
         return Registered(record.urn, applied.id, self._outputs(registration, applied, inputs))
 
-    def _inputs(self, registration: Registration, old: Record | None) -> dict[str, Any]:
+    def _inputs(self, registration: Registration, old: Record | None, handler: Handler) -> dict[str, Any]:
         if registration.import_id:
             raise ArgumentRefusedError("import is not part of the rehearsal", "Let the program create it.")
         inputs = {key: value for key, value in registration.inputs.items() if key != "region"}
@@ -220,7 +243,9 @@ class Deployment:
             raise ArgumentRefusedError(
                 f"argument region is {region!r}", f"The rehearsal has one region, {self._aws.region}."
             )
-        return inputs if old is None else keep_ignored(inputs, old.inputs, registration.ignore_changes)
+        defaults = self._defaults.get(registration.provider, self._run.defaults)
+        tagged = with_default_tags(inputs, defaults, handler)
+        return tagged if old is None else keep_ignored(tagged, old.inputs, registration.ignore_changes)
 
     def _foresee(self, target: Target, old: Record | None, decided: Plan) -> Record:
         if old is None or decided.op in ("create", "replace"):
@@ -251,21 +276,25 @@ class Deployment:
     ) -> dict[str, Any]:
         """Arguments come back as the program gave them, so that secrets stay secrets."""
         outputs = {**applied.outputs, **inputs}
-        if "tags" in inputs and isinstance(inputs["tags"], Mapping):
-            outputs["tagsAll"] = inputs["tags"]
+        if isinstance(inputs.get("tags"), Mapping):
+            given = registration.inputs.get("tags", {})
+            outputs |= {"tagsAll": inputs["tags"], "tags": given}
         marked = {key: Secret(outputs[key]) for key in registration.secret_outputs if key in outputs}
         self._redactor.learn(marked)
         return {**outputs, **marked}
 
     def _delete(self, record: Record) -> None:
-        if not record.custom or record.retain or record.type.startswith(_PROVIDER_PREFIX):
-            return
+        if record.custom and not (record.retain or record.external or _is_provider(record.type)):
+            self._asked(record, lambda: self._provider.delete(handler_of(record.type), record))
+
+    def _asked(self, of: Registration | Record, work: Callable[[], _Answer]) -> _Answer:
+        """What `work` gives; an error of AWS, or of the way there, names the resource."""
         try:
-            self._provider.delete(handler_of(record.type), record)
+            return work()
         except ResourceError as exc:
-            raise self._failed(record, self._redactor(exc.message), exc.hint) from exc
+            raise self._failed(of, self._redactor(exc.message), self._redactor(exc.hint)) from exc
         except (ClientError, BotoCoreError) as exc:
-            raise self._failed(record, self._told(exc), _REMEDY) from exc
+            raise self._failed(of, self._told(exc), _REMEDY) from exc
 
     def _refuse_protected(self, record: Record) -> None:
         if record.protect:
@@ -273,14 +302,9 @@ class Deployment:
                 record, "is protected, and would be deleted", "Take `protect` off it, then run up."
             )
 
-    def _refuse_provider_arguments(self, registration: Registration) -> None:
-        for key, value in registration.inputs.items():
-            if not (key == "region" and reveal(value) == self._aws.region):
-                raise self._failed(
-                    registration,
-                    f"argument {key} of a provider is not known to the rehearsal",
-                    f"It has one provider, in {self._aws.region}: set AWS's environment instead.",
-                )
+    def _provider_defaults(self, registration: Registration) -> Defaults:
+        arguments = reveal(registration.inputs)
+        return self._asked(registration, lambda: provider_defaults(arguments, self._aws.region))
 
     def _failed(self, of: Registration | Record, message: str, hint: str) -> ResourceFailedError:
         return ResourceFailedError(f"{of.type} {of.name!r}: {message}", hint)
@@ -297,6 +321,15 @@ class Deployment:
             step = Step(decided.op, record.urn, record.type, record.name, decided.changed, elapsed)
             self.steps.append(step)
             self._run.on_step(step)
+
+
+def _is_provider(resource_type: str) -> bool:
+    return resource_type.startswith(_PROVIDER_PREFIX)
+
+
+def _found(aws: Aws, registration: Registration, identity: str) -> Mapping[str, Any]:
+    handler = handler_of(registration.type)
+    return known({key: value for key, value in handler.read(aws, identity).items() if value is not None})
 
 
 _REMEDY = "Correct the program, or the resource in AWS, and run up again: what was made is in the state."

@@ -13,7 +13,7 @@ from fleet.rehearsal.engine.state import Record
 from fleet.rehearsal.engine.values import is_sealed
 from fleet.rehearsal.resources import REQUIRED, Handler
 
-Op = Literal["create", "update", "replace", "delete", "same"]
+Op = Literal["create", "update", "replace", "delete", "same", "read"]
 Path = tuple[str | int, ...]
 
 _TOKEN = re.compile(r"""\["(?P<quoted>[^"]*)"\]|\[(?P<index>\d+|\*)\]|(?P<name>[^.\[\]]+)""")

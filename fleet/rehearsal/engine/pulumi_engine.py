@@ -5,20 +5,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from fleet.rehearsal.engine.deployment import Deployment, Run
-from fleet.rehearsal.engine.errors import ProgramError
+from fleet.rehearsal.engine.errors import ProgramError, ProjectError
 from fleet.rehearsal.engine.program import Ended, run_program
 from fleet.rehearsal.engine.project import Project, load_project
+from fleet.rehearsal.engine.providers import Defaults, default_tags
 from fleet.rehearsal.engine.service import Engine, Monitor, serving
 from fleet.rehearsal.engine.state import State, digest_key, locked
 from fleet.rehearsal.engine.steps import OnStep, Result, Step
+from fleet.rehearsal.engine.transforms import Transforms
 from fleet.rehearsal.engine.values import Redactor
 from fleet.rehearsal.resources import Aws
+from fleet.rehearsal.resources.errors import ResourceError
 
 _TRACEBACK_LINES = 12
 _EPHEMERAL_KEY_BYTES = 32
+_DEFAULT_TAGS = "aws:defaultTags"
 
 
 def _quiet(step: Step) -> None:
@@ -75,19 +80,28 @@ class PulumiEngine:
             run = self._run(project, on_step, self._key(dry_run=dry_run), dry_run=dry_run)
             deployment = Deployment(run, self._aws, state, redactor)
             engine = Engine(redactor)
-            with serving(Monitor(deployment), engine) as address:
+            transforms = Transforms(project.name, project.stack)
+            with closing(transforms), serving(Monitor(deployment, transforms), engine) as address:
                 ended = run_program(project, address, dry_run=dry_run)
             _raise_failure(deployment, engine, ended, redactor)
             deployment.finish()
             return Result(tuple(deployment.steps), deployment.exports, self._clock() - start)
 
     def _run(self, project: Project, on_step: OnStep, key: bytes, *, dry_run: bool) -> Run:
-        return Run(project.name, project.stack, dry_run, key, self._clock, on_step)
+        return Run(project.name, project.stack, dry_run, key, self._clock, on_step, _defaults(project))
 
     def _key(self, *, dry_run: bool) -> bytes:
         """A preview before the first `up` compares with nothing and leaves nothing."""
         fresh = dry_run and not self._state_file.exists()
         return secrets.token_bytes(_EPHEMERAL_KEY_BYTES) if fresh else digest_key(self._state_file)
+
+
+def _defaults(project: Project) -> Defaults:
+    """Of the default provider, which a stack's file configures."""
+    try:
+        return default_tags(project.config.get(_DEFAULT_TAGS))
+    except ResourceError as exc:
+        raise ProjectError(f"configuration {_DEFAULT_TAGS}: {exc.message}", exc.hint) from exc
 
 
 def _raise_failure(deployment: Deployment, engine: Engine, ended: Ended, redactor: Redactor) -> None:

@@ -19,7 +19,8 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 from fleet.errors import GoldenfleetError
 from fleet.rehearsal.engine.deployment import Deployment, Registration
 from fleet.rehearsal.engine.errors import DeploymentError, ResourceFailedError
-from fleet.rehearsal.engine.values import Redactor, decode, encode
+from fleet.rehearsal.engine.transforms import Transforms
+from fleet.rehearsal.engine.values import Redactor, decode, encode, known_text
 from fleet.rehearsal.resources.errors import ResourceError
 
 _THREADS = 32
@@ -27,22 +28,25 @@ _THREADS = 32
 _MESSAGE_BYTES = 400 * 1024 * 1024
 
 # Everything else is declined, so that the SDK refuses it by itself or does without: output values, resource
-# references, transforms, hooks, parameterization.
-_FEATURES = (resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,)
+# references, hooks, parameterization.
+_FEATURES = (
+    resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_TRANSFORMS,
+)
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+    def __init__(self, deployment: Deployment, transforms: Transforms) -> None:
+        self._deployment, self._transforms = deployment, transforms
 
     def GetDeploymentInfo(self, request: Any, context: Any) -> Any:
         return resource_pb2.DeploymentInfo(supportedFeatures=_FEATURES)
 
     def SupportsFeature(self, request: Any, context: Any) -> Any:
-        return resource_pb2.SupportsFeatureResponse(hasSupport=request.id == "secrets")
+        return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in ("secrets", "transforms"))
 
     def RegisterResource(self, request: Any, context: Any) -> Any:
         return self._answered(context, lambda: self._register(request))
@@ -69,8 +73,18 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         except GoldenfleetError as exc:
             _refuse(context, exc)
 
-    def ReadResource(self, request: Any, context: Any) -> NoReturn:
-        self._fail(context, f"{request.type} {request.name!r}: reading by id is not part of the rehearsal")
+    def RegisterStackTransform(self, request: Any, context: Any) -> Any:
+        self._transforms.add(request)
+        return empty_pb2.Empty()
+
+    def ReadResource(self, request: Any, context: Any) -> Any:
+        def read() -> Any:
+            answer = self._deployment.read(_reading(request), known_text(request.id))
+            return resource_pb2.ReadResourceResponse(
+                urn=answer.urn, id=answer.id, properties=encode(answer.outputs)
+            )
+
+        return self._answered(context, read)
 
     def Call(self, request: Any, context: Any) -> NoReturn:
         self._fail(context, f"{request.tok}: calling methods is not part of the rehearsal")
@@ -84,7 +98,9 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             raise DeploymentError(
                 f"{request.type} {request.name!r}: remote components are not part of the rehearsal"
             )
+        request = self._transforms.apply(request)
         answer = self._deployment.register(_registration(request))
+        self._transforms.remember(answer.urn, request)
         outputs = encode(answer.outputs) if request.custom else request.object
         return resource_pb2.RegisterResourceResponse(urn=answer.urn, id=answer.id, object=outputs)
 
@@ -177,6 +193,19 @@ def _registration(request: Any) -> Registration:
         protect=request.protect,
         retain=request.retainOnDelete,
         delete_before_replace=request.deleteBeforeReplace,
+        provider=request.provider,
+    )
+
+
+def _reading(request: Any) -> Registration:
+    return Registration(
+        type=request.type,
+        name=request.name,
+        parent=request.parent,
+        custom=True,
+        inputs=decode(request.properties),
+        dependencies=tuple(sorted(request.dependencies)),
+        secret_outputs=tuple(request.additionalSecretOutputs),
     )
 
 

@@ -43,6 +43,8 @@ class Record:
     protect: bool = False
     retain: bool = False
     pending: bool = False
+    external: bool = False
+    """Read and not made: never changed, never deleted."""
 
     @cached_property
     def line(self) -> str:

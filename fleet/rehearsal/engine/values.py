@@ -77,6 +77,11 @@ def _decode_struct(struct: struct_pb2.Struct, path: str) -> Any:
     )
 
 
+def known_text(text: str) -> str:
+    """`text` from the wire, or an empty one where it is not known yet."""
+    return "" if text == _UNKNOWN_ON_WIRE else text
+
+
 def encode(values: Mapping[str, Any]) -> struct_pb2.Struct:
     struct = struct_pb2.Struct()
     struct.update({key: _encode(value) for key, value in values.items()})

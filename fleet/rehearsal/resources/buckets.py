@@ -21,6 +21,7 @@ class Bucket(Handler):
     type = "aws:s3/bucket:Bucket"
     create = "s3.CreateBucket"
     name_argument = "bucket"
+    read_by_name = True
     name_limit = 63
     members: ClassVar[Mapping[str, str]] = {"objectLockEnabled": "ObjectLockEnabledForBucket"}
     settled = frozenset({"forceDestroy", "tags"})

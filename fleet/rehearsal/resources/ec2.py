@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from fleet.rehearsal.resources.aws import Aws
+from botocore.exceptions import ClientError
+
+from fleet.rehearsal.resources.aws import Aws, is_gone
+from fleet.rehearsal.resources.errors import NotFoundError
 from fleet.rehearsal.resources.handler import Handler, Want, tag_changes, tag_list
 
 MARK = "goldenfleet:creation"
@@ -53,6 +56,21 @@ class Ec2Handler(Handler):
     def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
         del want
         return {} if self.arn_kind is None else {"arn": aws.arn("ec2", f"{self.arn_kind}/{identity}")}
+
+    def read(self, aws: Aws, identity: str) -> dict[str, Any]:
+        """Whatever EC2 tells in single values, by pulumi-aws's names, and the tags."""
+        if not identity:
+            return {}
+        try:
+            found = self.described(aws, **{f"{self.id_member}s": [identity]})[0]
+        except (ClientError, IndexError) as exc:
+            if isinstance(exc, ClientError) and not is_gone(exc):
+                raise
+            raise NotFoundError(f"there is no {self.kind} {identity}", "Correct its id.") from exc
+        plain = {k[0].lower() + k[1:]: v for k, v in found.items() if isinstance(v, str | int)}
+        tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ()) if tag["Key"] != MARK}
+        want = Want(identity, str(found.get("GroupName", "")), "", {})
+        return {**plain, "tags": tags, "tagsAll": tags, **self.outputs(aws, identity, want)}
 
     def delete(self, aws: Aws, identity: str, want: Want) -> None:
         del want

@@ -5,6 +5,7 @@ GoldenfleetError
     +-- TypeUnknownError         no handler makes this type, or answers this function
     +-- ArgumentUnmappedError    an argument that no request to AWS has a place for
     +-- ArgumentRefusedError     a value that AWS would refuse
+    +-- NotFoundError            what the program reads does not exist
     +-- NotReachedError          AWS did not come to the expected state in time
 """
 
@@ -27,6 +28,10 @@ class ArgumentUnmappedError(ResourceError):
 
 class ArgumentRefusedError(ResourceError):
     """A value that AWS would refuse."""
+
+
+class NotFoundError(ResourceError):
+    """What the program reads does not exist."""
 
 
 class NotReachedError(ResourceError):

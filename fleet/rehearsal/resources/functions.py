@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fleet.rehearsal.resources import lookups
 from fleet.rehearsal.resources.aws import Aws
 from fleet.rehearsal.resources.errors import ArgumentRefusedError, ArgumentUnmappedError, TypeUnknownError
+from fleet.rehearsal.resources.lookups import filters_of, only
 from fleet.rehearsal.resources.shapes import fit
 
 Answer = dict[str, Any]
@@ -24,8 +26,8 @@ def answer(aws: Aws, token: str, arguments: Mapping[str, Any]) -> Answer:
 
 
 def _availability_zones(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments, "state", "filters", "excludeNames")
-    filters = _filters(arguments.get("filters"))
+    only(arguments, "state", "filters", "excludeNames")
+    filters = filters_of(arguments.get("filters"))
     if arguments.get("state"):
         filters.append({"Name": "state", "Values": [arguments["state"]]})
     zones = aws.call("ec2.DescribeAvailabilityZones", Filters=filters)["AvailabilityZones"]
@@ -40,7 +42,7 @@ def _availability_zones(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
 
 
 def _parameter(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments, "name", "withDecryption")
+    only(arguments, "name", "withDecryption")
     decrypted = bool(arguments.get("withDecryption", True))
     found = aws.call("ssm.GetParameter", Name=arguments["name"], WithDecryption=decrypted)["Parameter"]
     open_text = found["Type"] != "SecureString"
@@ -57,7 +59,7 @@ def _parameter(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
 
 
 def _parameters_by_path(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments, "path", "recursive", "withDecryption")
+    only(arguments, "path", "recursive", "withDecryption")
     path, recursive = arguments["path"], bool(arguments.get("recursive", False))
     decrypted = bool(arguments.get("withDecryption", True))
     asked = {"Path": path, "Recursive": recursive, "WithDecryption": decrypted}
@@ -82,7 +84,7 @@ def _parameters_by_path(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
 
 
 def _image(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments, "executableUsers", "filters", "includeDeprecated", "mostRecent", "nameRegex", "owners")
+    only(arguments, "executableUsers", "filters", "includeDeprecated", "mostRecent", "nameRegex", "owners")
     if arguments.get("nameRegex"):
         raise ArgumentUnmappedError(
             "argument nameRegex has no place in AWS's DescribeImages", "Filter by name."
@@ -91,7 +93,7 @@ def _image(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
         key: arguments[key] for key in ("executableUsers", "includeDeprecated", "owners") if key in arguments
     }
     request = fit(aws.shape("ec2.DescribeImages"), asked, "")
-    images = aws.call("ec2.DescribeImages", Filters=_filters(arguments.get("filters")), **request)["Images"]
+    images = aws.call("ec2.DescribeImages", Filters=filters_of(arguments.get("filters")), **request)["Images"]
     image = _one_image(images, bool(arguments.get("mostRecent")))
     return {
         "id": image["ImageId"],
@@ -124,14 +126,14 @@ def _one_image(images: list[dict[str, Any]], most_recent: bool) -> dict[str, Any
 
 
 def _caller(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments)
+    only(arguments)
     caller = aws.call("sts.GetCallerIdentity")
     account = caller["Account"]
     return {"id": account, "accountId": account, "arn": caller["Arn"], "userId": caller["UserId"]}
 
 
 def _region(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
-    _only(arguments, "name", "endpoint")
+    only(arguments, "name", "endpoint")
     name = arguments.get("name", aws.region)
     endpoint = f"ec2.{name}.amazonaws.com"
     return {"id": name, "name": name, "region": name, "endpoint": endpoint, "description": name}
@@ -139,24 +141,13 @@ def _region(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
 
 def _partition(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
     del aws
-    _only(arguments)
+    only(arguments)
     suffix = "amazonaws.com"
     return {"id": "aws", "partition": "aws", "dnsSuffix": suffix, "reverseDnsPrefix": "com.amazonaws"}
 
 
-def _only(arguments: Mapping[str, Any], *known: str) -> None:
-    for key in arguments:
-        if key not in known:
-            raise ArgumentUnmappedError(
-                f"argument {key} is not known to the rehearsal", "Remove it, or map it."
-            )
-
-
-def _filters(filters: Any) -> list[dict[str, Any]]:
-    return [{"Name": item["name"], "Values": list(item["values"])} for item in filters or ()]
-
-
 _FUNCTIONS: Mapping[str, Callable[[Aws, Mapping[str, Any]], Answer]] = {
+    **lookups.FUNCTIONS,
     "aws:ec2/getAmi:getAmi": _image,
     "aws:index/getAvailabilityZones:getAvailabilityZones": _availability_zones,
     "aws:index/getCallerIdentity:getCallerIdentity": _caller,

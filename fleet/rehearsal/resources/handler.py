@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from fleet.rehearsal.resources.aws import Aws
+from fleet.rehearsal.resources.errors import ArgumentRefusedError, NotFoundError
 from fleet.rehearsal.resources.shapes import fit
 
 REQUIRED: Final = object()
@@ -52,6 +53,8 @@ class Handler(ABC):
     """Argument that can change in place -> the value that AWS has where the program gives none."""
     name_argument: ClassVar[str | None] = None
     name_limit: ClassVar[int] = 255
+    read_by_name: ClassVar[bool] = False
+    """A program may read one that it did not make; its id is its name."""
 
     def key(self, want: Want) -> str:
         """What can exist only once: a replacement with the old one's key waits until that is deleted."""
@@ -94,6 +97,21 @@ class Handler(ABC):
         """What AWS adds to the arguments."""
         del aws, identity, want
         return {}
+
+    def read(self, aws: Aws, identity: str) -> dict[str, Any]:
+        """Arguments and outputs of what exists already and is not ours; nothing while its id is not known.
+
+        Raises NotFoundError, and ArgumentRefusedError for types that no program reads.
+        """
+        if not self.read_by_name:
+            raise ArgumentRefusedError(
+                "reading by id is not part of the rehearsal",
+                "Let the program create what it needs, or ask by a function.",
+            )
+        want = Want(identity, identity, "", {})
+        if identity and self.find(aws, want) is None:
+            raise NotFoundError(f"there is no {self.type} {identity}", "Correct its id.")
+        return self.outputs(aws, identity, want) if identity else {}
 
     @abstractmethod
     def delete(self, aws: Aws, identity: str, want: Want) -> None:

@@ -17,6 +17,7 @@ class Role(Handler):
     type = "aws:iam/role:Role"
     create = "iam.CreateRole"
     name_argument = "name"
+    read_by_name = True
     name_limit = 64
     members: ClassVar[Mapping[str, str]] = {"assumeRolePolicy": "AssumeRolePolicyDocument"}
     settled = frozenset({"forceDetachPolicies"})

@@ -14,6 +14,7 @@ class LogGroup(Handler):
     type = "aws:cloudwatch/logGroup:LogGroup"
     create = "logs.CreateLogGroup"
     name_argument = "name"
+    read_by_name = True
     name_limit = 512
     settled = frozenset({"retentionInDays", "skipDestroy"})
     updates: ClassVar[Mapping[str, Any]] = {"retentionInDays": 0, "skipDestroy": False, "tags": {}}
