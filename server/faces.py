@@ -116,5 +116,6 @@ def tgi_chat_answer(answer: Json) -> Json:
     """A chat answer that does not stream, with the fields that TGI's clients insist on."""
     choices = answer.get("choices")
     for choice in choices if isinstance(choices, list) else []:
-        choice.setdefault("logprobs", None)
+        if isinstance(choice, dict):
+            choice.setdefault("logprobs", None)
     return {"system_fingerprint": FINGERPRINT, "usage": None} | answer

@@ -178,7 +178,7 @@ class LegReader:
 def _chunk(data: bytes, into_openai: Translate | None) -> Json:
     try:
         chunk = json.loads(data)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise WireError("an event of the node's stream is not JSON") from exc
     if not isinstance(chunk, dict):
         raise WireError("an event of the node's stream is not an object")
@@ -189,8 +189,11 @@ def _chunk(data: bytes, into_openai: Translate | None) -> Json:
     return said
 
 
+_FAILURES = {"node_draining": Failure.DRAINING, "429": Failure.OVERLOADED, "503": Failure.OVERLOADED}
+
+
 def _failure(code: str) -> Failure:
-    return Failure.DRAINING if code == "node_draining" else Failure.CUT
+    return _FAILURES.get(code, Failure.CUT)
 
 
 def _may_hold_an_end(data: bytes) -> bool:

@@ -260,7 +260,7 @@ class EngineProxy(Proxy):
             return event.raw
         try:
             return b"data: %b\n\n" % dump(chunk(json.loads(event.data)))
-        except (ValueError, AttributeError, TypeError) as exc:
+        except (ValueError, RecursionError, AttributeError, TypeError) as exc:
             raise WireError("an event of the engine's stream is not as its kind says it") from exc
 
 
@@ -310,7 +310,7 @@ def _object(raw: bytes) -> Json:
     """Raises NodesFailed for an answer that is not a JSON object."""
     try:
         value = json.loads(raw)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise NodesFailed("A model node answered with something other than JSON.") from exc
     if not isinstance(value, dict):
         raise NodesFailed("A model node answered with something other than a JSON object.")

@@ -210,7 +210,7 @@ def _context_length(raw: bytes, model: object) -> int | None:
     try:
         listed = json.loads(raw).get("data") or []
         lengths = {item.get("id"): item.get("max_model_len") for item in listed}
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, RecursionError, AttributeError, TypeError):
         return None
     found = lengths.get(model) or next(iter(lengths.values()), None)
     return found if isinstance(found, int) else None

@@ -113,7 +113,7 @@ class Jwks:
             raise KeysUnusable(f"{self._url} sent more than {_MAX_BYTES} bytes")
         try:
             document: object = json.loads(raw)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise KeysUnusable(f"{self._url} did not send JSON") from exc
         return document
 

@@ -25,6 +25,8 @@ MAX_TOKENS = 1_000_000
 MAX_STOPS = 4
 # OpenAI's default for completions, sent explicitly: engines' own differ, and a resume must know it.
 DEFAULT_COMPLETION_TOKENS = 16
+# What an engine says with these is about itself, or about us; 424 is TGI's for a model that failed.
+NODE_STATUSES = frozenset({401, 403, 407, 408, 424, 429})
 # Model names that TGI's clients send for "whatever is served here".
 SERVED_MODEL_ALIASES = frozenset({"tgi", "dummy"})
 
@@ -229,5 +231,5 @@ def _made(timings: object) -> int | None:
 
 def _is_validation(kind: object, code: object) -> bool:
     if isinstance(code, int):
-        return 400 <= code < 500
+        return 400 <= code < 500 and code not in NODE_STATUSES
     return isinstance(kind, str) and kind in ("invalid_request_error", "BadRequestError")

@@ -6,10 +6,12 @@ text goes on: only what is recognised in it, from tables of ours.
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from server.errors import EngineRefused
 
+_STATUSES = frozenset(HTTPStatus)
 INVALID = "invalid_request"
 TOO_LONG = "context_length_exceeded"
 NO_MODEL = "model_not_found"
@@ -64,6 +66,8 @@ def engine_refusal(status: int, error: Mapping[str, Any]) -> EngineRefused:
     code = _code(status, error, text)
     named = error.get("param")
     param = named if isinstance(named, str) and named in _FIELDS else None
+    # A status of an engine's own invention cannot be sent.
+    status = status if status in _STATUSES else 400
     return EngineRefused(
         _message(code, text, param), status=status, type="invalid_request_error", code=code, param=param
     )

@@ -200,7 +200,7 @@ def _with(chunk: Json, kind: Kind, ids: list[int] | None) -> Json | None:
 def _parsed(event: bytes) -> Any:
     try:
         return json.loads(event.removeprefix(b"data:"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

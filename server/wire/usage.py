@@ -51,6 +51,6 @@ def answer_of(answer: bytes) -> str:
     try:
         [choice, *_] = json.loads(answer)["choices"]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return ""
     return text if isinstance(text, str) else ""

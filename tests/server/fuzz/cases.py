@@ -1,7 +1,7 @@
 """Random cases that are the same in every run.
 
 GOLDENFLEET_FUZZ multiplies their number, GOLDENFLEET_FUZZ_SEED makes them others. A failure names its case,
-and the case alone can be run again.
+and GOLDENFLEET_FUZZ_CASE runs that one alone.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 MORE = float(os.environ.get("GOLDENFLEET_FUZZ", "1"))
 SEED = os.environ.get("GOLDENFLEET_FUZZ_SEED", "goldenfleet")
+ONLY = os.environ.get("GOLDENFLEET_FUZZ_CASE")
 AT_ONCE = 32
 PATIENCE_S = 60.0
 
@@ -20,6 +21,9 @@ Item = TypeVar("Item")
 
 
 def cases(name: str, count: int) -> Iterator[tuple[str, Random]]:
+    if ONLY is not None:
+        yield ONLY, Random(ONLY)
+        return
     for number in range(max(1, int(count * MORE))):
         case = f"{SEED}/{name}/{number}"
         yield case, Random(case)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.fuzz.conftest import Port, responses_in
+from tests.server.fuzz.engines import RawEngine
 
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
 UPGRADE = POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
@@ -74,3 +75,66 @@ async def test_a_number_beyond_all_floats_is_refused(stage: Any, path: str, body
     got = await (await stage.gateway(engine.address)).post(path, body)
     assert got.status in (400, 422)
     assert engine.asked == []
+
+
+async def says(stage: Any, event: bytes) -> str:
+    """The address of an engine that streams `event` and nothing else."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    return await RawEngine(lambda *_: [head + b"data: " + event + b"\n\n"]).open(stage.stack)
+
+
+STREAM = {"prompt": "x", "max_tokens": 2, "stream": True}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/generate"])
+async def test_an_engine_s_endless_nesting_is_its_own_failure(stage: Any, path: str) -> None:
+    """JSON too deep for Python's parser is answered as any nonsense of a node is."""
+    address = await says(stage, b"[" * 100_000)
+    gateway = await stage.gateway(address, max_attempts=1)
+    body = STREAM if path == "/v1/completions" else {"inputs": "x"}
+    assert (await gateway.post(path, body)).status == 502
+    assert gateway.events("request.failed") == []
+
+
+async def test_an_engine_s_endless_nesting_is_no_list_of_models(stage: Any) -> None:
+    """Where the answer must be read, it is refused, not a bug."""
+    nested = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000
+    gateway = await stage.gateway(await RawEngine(lambda *_: [nested]).open(stage.stack))
+    got = await gateway.ask("GET", "/info")
+    assert got.status in (200, 502, 503)
+    assert gateway.events("request.failed") == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [419, 444, 460, 499])
+async def test_a_status_of_an_engine_s_invention_becomes_400(
+    stage: Any, plan: Any, status: int, stream: bool
+) -> None:
+    """There is no such status to send on: the refusal is told with one that there is."""
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\n{}" % status
+    gateway = await stage.gateway(await RawEngine(lambda *_: [answer]).open(stage.stack))
+    got = await gateway.post("/v1/completions", STREAM | {"stream": stream})
+    assert got.status == 400
+    event = b'{"error": {"message": "x", "type": "x", "code": %d}}' % status
+    gateway = await stage.gateway(await says(stage, event))
+    assert (await gateway.post("/v1/completions", STREAM)).status == 400
+
+
+@pytest.mark.parametrize("code", [401, 403, 408, 424, 429])
+async def test_an_error_event_of_the_node_s_own_is_no_fault_of_the_request(stage: Any, code: int) -> None:
+    """A stream that begins with it is asked for elsewhere, as a status would be."""
+    bad = await says(stage, b'{"error": {"message": "x", "type": "x", "code": %d}}' % code)
+    good = await stage.engine()
+    gateway = await stage.gateway(bad, good.address, retry_budget_minimum=100)
+    for _ in range(6):
+        got = await gateway.post("/v1/completions", STREAM)
+        assert (got.status, got.data[-1]) == (200, "[DONE]")
+
+
+async def test_choices_that_are_none_are_passed_by(stage: Any) -> None:
+    """An engine's odd whole answer to TGI's chat client is no bug of ours."""
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"choices":[1]}'
+    gateway = await stage.gateway(await RawEngine(lambda *_: [answer]).open(stage.stack))
+    body = {"model": "tgi", "messages": [{"role": "user", "content": "x"}]}
+    assert (await gateway.post("/v1/chat/completions", body)).status in (200, 502)
+    assert gateway.events("request.failed") == []
