@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from images.machines.hardware import Forward, Hardware
 from images.machines.machine import Machine
 from images.machines.network import free_port
 from images.machines.seed import Seed, cloud_config, write_seed
-from images.machines.tools import SCRATCH_PREFIX
 from images.manifest import Manifest
 from images.recipe import load
 from images.remote import SshRemote
@@ -238,21 +236,20 @@ def test_a_killed_bake_leaves_no_base_half_made(tmp_path: Path) -> None:
         pytest.skip("only root's mmdebstrap mounts on the host")
     command = [sys.executable, "-c", "from images.cli import images; images()"]
     state = ["--state", str(tmp_path)]
-    baking = subprocess.Popen([*command, "bake", str(RECIPE), "--on", "local", *state], cwd=ROOT)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    own = {**os.environ, "TMPDIR": str(temporary)}
+    baking = subprocess.Popen([*command, "bake", str(RECIPE), "--on", "local", *state], cwd=ROOT, env=own)
     parts = tmp_path / "cache/bases"
     try:
-        until(lambda: any(mounted(tree) for tree in scratch_bases()), "mmdebstrap mounted nothing")
+        until(lambda: mounted(temporary), "mmdebstrap mounted nothing")
     finally:
         baking.kill()
         baking.wait()
-    until(lambda: not any(mounted(tree) for tree in scratch_bases()), "mounts were left")
+    until(lambda: not mounted(temporary), "mounts were left")
     assert [path.suffix for path in parts.iterdir() if path.is_dir()] == [".part"]
     subprocess.run([*command, "sweep", "--on", "local", "--apply", "--yes", *state], cwd=ROOT, check=True)
     assert [path for path in parts.iterdir() if path.is_dir()] == []
-
-
-def scratch_bases() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}base-*"))
 
 
 def mounted(tree: Path) -> bool:
