@@ -1,0 +1,3 @@
+from fleet.policy.pack import serve
+
+serve()

@@ -1,0 +1,128 @@
+"""Rules for who may talk to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fleet.policy.kinds import (
+    BALANCER,
+    EGRESS,
+    ENDPOINT,
+    FLOW_LOG,
+    INGRESS,
+    OLD_RULE,
+    SECURITY_GROUP,
+    VPC,
+)
+from fleet.policy.model import Resource, Stack, Values, rule, whole_rule
+
+_SSH = 22
+_PUBLIC_PORTS = (80, 443)
+_HTTPS = 443
+_ANYWHERE = ("0.0.0.0/0", "::/0")
+
+
+@rule(
+    "Nothing listens for SSH.",
+    "Remove the rule: Session Manager needs no open port.",
+    [INGRESS, OLD_RULE, SECURITY_GROUP],
+)
+def no_ssh(of: Resource) -> Iterator[str]:
+    for way_in in _ways_in(of):
+        if _covers(way_in, _SSH):
+            yield f"port {_SSH} is open"
+
+
+@whole_rule(
+    "Only the public balancer hears the whole internet, on ports 80 and 443.",
+    "Name a security group, or narrow the addresses (edge.allowedCidrs).",
+    [INGRESS, OLD_RULE, SECURITY_GROUP],
+)
+def no_open_ingress(of: Resource, stack: Stack) -> Iterator[str]:
+    for way_in in _ways_in(of):
+        if not _from_anywhere(way_in):
+            continue
+        ports = f"ports {way_in.get('fromPort')} to {way_in.get('toPort')}"
+        if not any(_only(way_in, port) for port in _PUBLIC_PORTS):
+            yield f"{ports} are open to the internet"
+        elif not _before_public_balancer(of, stack):
+            yield f"{ports} of what is no public balancer are open to the internet"
+
+
+@rule(
+    "What goes out to the whole internet is HTTPS.",
+    "Name a security group, or narrow the rule to TCP 443.",
+    [EGRESS, OLD_RULE, SECURITY_GROUP],
+)
+def egress_https_only(of: Resource) -> Iterator[str]:
+    for way_out in _ways_out(of):
+        if _from_anywhere(way_out) and not _only(way_out, _HTTPS):
+            yield f"protocol {_protocol(way_out)}, port {way_out.get('fromPort')} may go anywhere"
+
+
+@whole_rule(
+    "Production keeps flow logs of its VPC.",
+    "Set network.flowLogs to true, or leave it out: production has them by default.",
+    [VPC],
+    production=True,
+)
+def flow_logs(of: Resource, stack: Stack) -> Iterator[str]:
+    if not stack.pointing("vpcId", of, FLOW_LOG):
+        yield "it has no flow log"
+
+
+@rule(
+    "Endpoints in the VPC are what AWS's names lead to, and have a security group of their own.",
+    "Set privateDnsEnabled and securityGroupIds.",
+    [ENDPOINT],
+)
+def endpoints_private(of: Resource) -> Iterator[str]:
+    if of.given.get("vpcEndpointType") != "Interface":
+        return
+    if not of.given.true("privateDnsEnabled"):
+        yield "privateDnsEnabled is not true"
+    if not of.given.has("securityGroupIds"):
+        yield "it has the VPC's default security group"
+
+
+def _ways_in(of: Resource) -> list[Values]:
+    if of.type == SECURITY_GROUP:
+        return of.given.each("ingress")
+    return [of.given] if of.type == INGRESS or of.given.get("type") == "ingress" else []
+
+
+def _ways_out(of: Resource) -> list[Values]:
+    if of.type == SECURITY_GROUP:
+        return of.given.each("egress")
+    return [of.given] if of.type == EGRESS or of.given.get("type") == "egress" else []
+
+
+def _protocol(way: Values) -> str:
+    return str(way.get("ipProtocol") or way.get("protocol"))
+
+
+def _covers(way: Values, port: int) -> bool:
+    if _protocol(way) not in ("tcp", "6"):
+        return _protocol(way) == "-1"
+    return int(way.get("fromPort") or 0) <= port <= int(way.get("toPort") or 0)
+
+
+def _only(way: Values, port: int) -> bool:
+    return _protocol(way) in ("tcp", "6") and way.get("fromPort") == way.get("toPort") == port
+
+
+def _from_anywhere(way: Values) -> bool:
+    """Or to anywhere, of a way out."""
+    single = [way.get(argument) for argument in ("cidrIpv4", "cidrIpv6")]
+    return any(
+        block in _ANYWHERE for block in (*single, *way.texts("cidrBlocks"), *way.texts("ipv6CidrBlocks"))
+    )
+
+
+def _before_public_balancer(of: Resource, stack: Stack) -> bool:
+    groups = [of] if of.type == SECURITY_GROUP else stack.behind(of, "securityGroupId")
+    public = [balancer for balancer in stack.of(BALANCER) if not balancer.given.true("internal")]
+    return any(group in stack.behind(b, "securityGroups") for b in public for group in groups)
+
+
+RULES = (no_ssh, no_open_ingress, egress_https_only, flow_logs, endpoints_private)

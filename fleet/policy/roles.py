@@ -1,0 +1,111 @@
+"""Rules for who may do what in AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fleet.policy.kinds import ATTACHMENT, POLICY, ROLE, ROLE_POLICY
+from fleet.policy.model import Resource, Values, listed, rule
+
+_HOLDERS = (ROLE_POLICY, POLICY, ROLE)
+
+UNSCOPED: frozenset[str] = frozenset(
+    {
+        # These look things up, and AWS knows no resource for them.
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeInstanceRefreshes",
+        "autoscaling:DescribeLifecycleHooks",
+        "autoscaling:DescribeScalingActivities",
+        "cloudwatch:DescribeAlarms",
+        "cloudwatch:GetMetricData",
+        "ec2:DescribeInstances",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSpotPriceHistory",
+        "ec2:GetSpotPlacementScores",
+        "ecr:GetAuthorizationToken",
+        "elasticloadbalancing:DescribeTargetGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
+        # These are bounded by a condition (PutMetricData by its namespace) or act on the caller itself.
+        "cloudwatch:PutMetricData",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ssm:UpdateInstanceInformation",
+        "ssmmessages:CreateControlChannel",
+        "ssmmessages:CreateDataChannel",
+        "ssmmessages:OpenControlChannel",
+        "ssmmessages:OpenDataChannel",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    }
+)
+"""Actions that may stand with resource `*`: docs/policy.md says why."""
+
+_CONDITIONED = frozenset({"cloudwatch:PutMetricData"})
+_AWS_MANAGED = "arn:aws:iam::aws:policy/"
+
+
+@rule(
+    "Policies name their actions.",
+    "Write out each action: no wildcard, and no NotAction.",
+    _HOLDERS,
+)
+def actions_named(of: Resource) -> Iterator[str]:
+    for statement in _allowing(of):
+        if statement.has("NotAction"):
+            yield "it allows by exclusion (NotAction)"
+        for action in listed(statement.get("Action") or []):
+            if "*" in action:
+                yield f"it allows {action}"
+
+
+@rule(
+    "Policies name the resources that they act on.",
+    "Write ARNs, or add the action to the list in fleet/policy/roles.py and say why there.",
+    _HOLDERS,
+)
+def resources_named(of: Resource) -> Iterator[str]:
+    for statement in _allowing(of):
+        if statement.has("NotResource"):
+            yield "it allows by exclusion (NotResource)"
+        if "*" not in listed(statement.get("Resource") or []):
+            continue
+        actions = set(listed(statement.get("Action") or []))
+        if open_ended := sorted(actions - UNSCOPED):
+            yield f"it allows {', '.join(open_ended)} on every resource"
+        if actions & _CONDITIONED and not statement.has("Condition"):
+            yield f"it allows {', '.join(sorted(actions & _CONDITIONED))} without a condition"
+
+
+@rule(
+    "No policy of AWS's own is attached.",
+    "Write out the actions that are needed: AWS's policies reach every resource of the account.",
+    [ATTACHMENT, ROLE],
+)
+def no_broad_policy(of: Resource) -> Iterator[str]:
+    attached = [of.given.get("policyArn"), *of.given.texts("managedPolicyArns")]
+    for arn in attached:
+        if str(arn).startswith(_AWS_MANAGED):
+            yield f"it attaches {arn}"
+
+
+@rule(
+    "Roles are for services of AWS, and for nobody else.",
+    'Name the service in Principal, as {"Service": "ec2.amazonaws.com"}.',
+    [ROLE],
+)
+def roles_trust_services(of: Resource) -> Iterator[str]:
+    for statement in of.given.document("assumeRolePolicy"):
+        principal = statement.get("Principal")
+        if not isinstance(principal, dict) or set(principal) != {"Service"}:
+            yield f"it may be taken by {principal}"
+
+
+def _allowing(of: Resource) -> list[Values]:
+    found = of.given.document("policy")
+    for inline in of.given.each("inlinePolicies"):
+        found += inline.document("policy")
+    return [statement for statement in found if statement.get("Effect") == "Allow"]
+
+
+RULES = (actions_named, resources_named, no_broad_policy, roles_trust_services)
