@@ -9,9 +9,10 @@ from fleet.rehearsal.engine.errors import (
     StateLockedError,
 )
 from fleet.rehearsal.engine.pulumi_engine import PulumiEngine
-from fleet.rehearsal.engine.steps import Result, Step
+from fleet.rehearsal.engine.steps import Declared, Result, Step
 
 __all__ = [
+    "Declared",
     "DeploymentError",
     "ProgramError",
     "ProjectError",

@@ -16,7 +16,7 @@ from fleet.rehearsal.engine.errors import ResourceFailedError
 from fleet.rehearsal.engine.provider import Provider, Target, physical_name
 from fleet.rehearsal.engine.providers import NO_DEFAULTS, Defaults, provider_defaults, with_default_tags
 from fleet.rehearsal.engine.state import Record, State
-from fleet.rehearsal.engine.steps import OnStep, Step
+from fleet.rehearsal.engine.steps import Declared, OnStep, Step
 from fleet.rehearsal.engine.urns import STACK_TYPE, urn_of
 from fleet.rehearsal.engine.values import Redactor, Secret, hide, known, reveal, seal
 from fleet.rehearsal.resources import UNKNOWN, Aws, Handler, answer, handler_of
@@ -48,6 +48,8 @@ class Registration:
     delete_before_replace: bool = False
     provider: str = ""
     """URN and id of a provider that the program made; empty for the default one."""
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Argument -> URNs of the resources that its value comes from."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Deployment:
 
     def __init__(self, run: Run, aws: Aws, state: State, redactor: Redactor) -> None:
         self.steps: list[Step] = []
+        self.declared: list[Declared] = []
         self.exports: dict[str, Any] = {}
         self.failure: GoldenfleetError | None = None
         self._run, self._aws, self._state, self._redactor = run, aws, state, redactor
@@ -163,6 +166,7 @@ class Deployment:
     def _register(self, registration: Registration) -> Registered:
         urn = self._urn(registration)
         self._claim(urn, registration)
+        self._declare(urn, registration)
         record = Record(
             urn,
             registration.type,
@@ -190,6 +194,10 @@ class Deployment:
                     registration, f"the program has it twice ({urn})", "Give each resource its own name."
                 )
             self._seen.add(urn)
+
+    def _declare(self, urn: str, of: Registration) -> None:
+        with self._lock:
+            self.declared.append(Declared(of.type, of.name, urn, hide(of.inputs), of.references))
 
     def _old(self, urn: str, registration: Registration) -> Record | None:
         old = self._state.get(urn)

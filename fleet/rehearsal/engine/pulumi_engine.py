@@ -85,7 +85,8 @@ class PulumiEngine:
                 ended = run_program(project, address, dry_run=dry_run)
             _raise_failure(deployment, engine, ended, redactor)
             deployment.finish()
-            return Result(tuple(deployment.steps), deployment.exports, self._clock() - start)
+            seconds, declared = self._clock() - start, tuple(deployment.declared)
+            return Result(tuple(deployment.steps), deployment.exports, seconds, declared)
 
     def _run(self, project: Project, on_step: OnStep, key: bytes, *, dry_run: bool) -> Run:
         return Run(project.name, project.stack, dry_run, key, self._clock, on_step, _defaults(project))

@@ -194,6 +194,7 @@ def _registration(request: Any) -> Registration:
         retain=request.retainOnDelete,
         delete_before_replace=request.deleteBeforeReplace,
         provider=request.provider,
+        references={key: tuple(of.urns) for key, of in request.propertyDependencies.items()},
     )
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fleet.rehearsal.engine import DeploymentError, ProjectError, ResourceFailedError
+from fleet.rehearsal.resources import UNKNOWN
 
 
 def test_a_child_follows_its_renamed_parent(projects, ops) -> None:
@@ -262,3 +263,17 @@ def test_a_question_with_several_answers_is_refused(projects) -> None:
         projects.client("ec2").create_vpc(CidrBlock=f"10.{number}.0.0/16")
     with pytest.raises(DeploymentError, match="of kind vpc match"):
         projects.engine('pulumi.runtime.invoke("aws:ec2/getVpc:getVpc", {"default": False})').preview()
+
+
+def test_a_preview_tells_what_was_registered_and_where_it_comes_from(projects) -> None:
+    """For rules about the program: arguments after transforms, without secrets, and their origins."""
+    preview = projects.engine(
+        """
+        jobs = queue("jobs", tags={"note": pulumi.Output.secret("canary")})
+        parameter("where", jobs.url)
+        """
+    ).preview()
+    told = {declared.name: declared for declared in preview.declared}
+    assert told["jobs"].inputs["tags"] == {"note": "[secret]"}
+    assert told["where"].inputs["value"] is UNKNOWN
+    assert list(told["where"].references["value"]) == [told["jobs"].urn]
