@@ -45,7 +45,7 @@ class Edge(pulumi.ComponentResource):
         self,
         plan: EdgePlan,
         vpc_id: pulumi.Input[str],
-        subnets: Sequence[aws.ec2.Subnet],
+        subnets: Sequence[pulumi.Input[str]],
         security_group: pulumi.Input[str],
     ) -> None:
         self._name = resource_name(plan.stack, plan.tier)
@@ -62,13 +62,13 @@ class Edge(pulumi.ComponentResource):
         return pulumi.Output.concat(self.load_balancer.arn_suffix, "/", self.target_group.arn_suffix)
 
     def _load_balancer(
-        self, plan: EdgePlan, subnets: Sequence[aws.ec2.Subnet], security_group: pulumi.Input[str]
+        self, plan: EdgePlan, subnets: Sequence[pulumi.Input[str]], security_group: pulumi.Input[str]
     ) -> aws.lb.LoadBalancer:
         return aws.lb.LoadBalancer(
             self._name,
             load_balancer_type="application",
             internal=plan.internal,
-            subnets=[subnet.id for subnet in subnets],
+            subnets=list(subnets),
             security_groups=[security_group],
             idle_timeout=plan.idle_timeout_seconds,
             drop_invalid_header_fields=True,

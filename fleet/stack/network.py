@@ -1,4 +1,7 @@
-"""The VPC: a public subnet a zone for the load balancer, a private one for the nodes."""
+"""Where the stack lives: a public subnet a zone for the load balancer, a private one for the nodes.
+
+Either in a VPC of its own, or in one that exists, whose subnets are then looked at before anything is made.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pulumi_aws as aws
 
 from fleet.errors import SettingsError
 from fleet.stack import settings
+from fleet.stack.existing_network import Found, find
 from fleet.stack.naming import resource_name
 
 ANYWHERE = "0.0.0.0/0"
@@ -21,24 +25,50 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z]+(-[a-z]+)+-\d+[a-z]")
 class Network(pulumi.ComponentResource):
     """Depend on the component where a node boots: it needs the routes, not only its subnet."""
 
-    def __init__(self, stack: str, plan: settings.Network) -> None:
+    vpc_id: pulumi.Input[str]
+    public_subnet_ids: Sequence[pulumi.Input[str]]
+    private_subnet_ids: Sequence[pulumi.Input[str]]
+    public_blocks: Sequence[IPv4Network]
+    """Where the load balancer's own addresses are from."""
+
+    def __init__(self, stack: str, plan: settings.Network, nodes: int) -> None:
+        """`nodes` is how many a zone must have room for. Raises SettingsError."""
         self._name = resource_name(stack, "network")
+        found = find(plan.existing, nodes) if plan.existing else None
         super().__init__("goldenfleet:stack:Network", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
+        if found is not None:
+            self._live_in(found)
+        else:
+            self._make(plan)
+        self.register_outputs({"vpcId": self.vpc_id})
+
+    def _live_in(self, found: Found) -> None:
+        self.vpc_id = found.vpc_id
+        self.public_subnet_ids = found.public_subnet_ids
+        self.private_subnet_ids = found.private_subnet_ids
+        self.public_blocks = found.public_blocks
+
+    def _make(self, plan: settings.Network) -> None:
         zones = chosen_zones(aws.get_availability_zones(state="available").names, plan.zones)
-        self.vpc = aws.ec2.Vpc(
+        self.vpc_id = aws.ec2.Vpc(
             self._name,
             cidr_block=str(plan.cidr),
             enable_dns_support=True,
             enable_dns_hostnames=True,
             opts=self._child,
-        )
-        self.public_subnets = self._subnets("public", zones, plan.public_blocks)
-        self.private_subnets = self._subnets("private", zones, plan.private_blocks)
+        ).id
+        public = self._subnets("public", zones, plan.public_blocks)
+        private = self._subnets("private", zones, plan.private_blocks)
+        self.public_subnet_ids = [subnet.id for subnet in public]
+        self.private_subnet_ids = [subnet.id for subnet in private]
+        self.public_blocks = plan.public_blocks
         internet = self._to_internet()
-        tables = self._to_nat(zones[:1] if plan.nat == "single" else zones, internet)
+        if plan.nat == "none":
+            tables = [self._table("private", self.private_subnet_ids)]
+        else:
+            tables = self._to_nat(zones[:1] if plan.nat == "single" else zones, internet)
         self._to_s3([table.id for table in tables])
-        self.register_outputs({"vpcId": self.vpc.id})
 
     def _subnets(
         self, kind: str, zones: Sequence[str], blocks: Sequence[IPv4Network]
@@ -46,7 +76,7 @@ class Network(pulumi.ComponentResource):
         return [
             aws.ec2.Subnet(
                 f"{self._name}-{kind}-{zone}",
-                vpc_id=self.vpc.id,
+                vpc_id=self.vpc_id,
                 cidr_block=str(block),
                 availability_zone=zone,
                 map_public_ip_on_launch=False,
@@ -56,8 +86,8 @@ class Network(pulumi.ComponentResource):
         ]
 
     def _to_internet(self) -> aws.ec2.InternetGateway:
-        gateway = aws.ec2.InternetGateway(self._name, vpc_id=self.vpc.id, opts=self._child)
-        table = self._table("public", self.public_subnets)
+        gateway = aws.ec2.InternetGateway(self._name, vpc_id=self.vpc_id, opts=self._child)
+        table = self._table("public", self.public_subnet_ids)
         aws.ec2.Route(
             f"{self._name}-public",
             route_table_id=table.id,
@@ -69,23 +99,24 @@ class Network(pulumi.ComponentResource):
 
     def _to_nat(self, zones: Sequence[str], internet: aws.ec2.InternetGateway) -> list[aws.ec2.RouteTable]:
         """A NAT gateway in each of `zones`: a single one serves all, several serve their own zone."""
+        public, private = self.public_subnet_ids, self.private_subnet_ids
         if len(zones) == 1:
-            return [self._private_table(zones[0], self.public_subnets[0], self.private_subnets, internet)]
-        subnets = zip(zones, self.public_subnets, self.private_subnets, strict=True)
-        return [self._private_table(zone, public, [private], internet) for zone, public, private in subnets]
+            return [self._nat_table(zones[0], public[0], private, internet)]
+        subnets = zip(zones, public, private, strict=True)
+        return [self._nat_table(zone, own, [served], internet) for zone, own, served in subnets]
 
-    def _private_table(
+    def _nat_table(
         self,
         zone: str,
-        public: aws.ec2.Subnet,
-        served: Sequence[aws.ec2.Subnet],
+        public: pulumi.Input[str],
+        served: Sequence[pulumi.Input[str]],
         internet: aws.ec2.InternetGateway,
     ) -> aws.ec2.RouteTable:
         name = f"{self._name}-{zone}"
         address = aws.ec2.Eip(name, domain="vpc", opts=self._child)
         # AWS refuses a NAT gateway in a VPC that has no internet gateway attached yet.
         after = pulumi.ResourceOptions(parent=self, depends_on=[internet])
-        nat = aws.ec2.NatGateway(name, allocation_id=address.id, subnet_id=public.id, opts=after)
+        nat = aws.ec2.NatGateway(name, allocation_id=address.id, subnet_id=public, opts=after)
         table = self._table(zone, served)
         aws.ec2.Route(
             name,
@@ -96,12 +127,12 @@ class Network(pulumi.ComponentResource):
         )
         return table
 
-    def _table(self, part: str, served: Sequence[aws.ec2.Subnet]) -> aws.ec2.RouteTable:
+    def _table(self, part: str, served: Sequence[pulumi.Input[str]]) -> aws.ec2.RouteTable:
         name = f"{self._name}-{part}"
-        table = aws.ec2.RouteTable(name, vpc_id=self.vpc.id, opts=self._child)
+        table = aws.ec2.RouteTable(name, vpc_id=self.vpc_id, opts=self._child)
         for number, subnet in enumerate(served):
             aws.ec2.RouteTableAssociation(
-                f"{name}-{number}", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+                f"{name}-{number}", subnet_id=subnet, route_table_id=table.id, opts=self._child
             )
         return table
 
@@ -109,7 +140,7 @@ class Network(pulumi.ComponentResource):
         """Weights and packages come from S3; this way they cost no NAT traffic."""
         aws.ec2.VpcEndpoint(
             f"{self._name}-s3",
-            vpc_id=self.vpc.id,
+            vpc_id=self.vpc_id,
             service_name=f"com.amazonaws.{aws.get_region().region}.s3",
             vpc_endpoint_type="Gateway",
             route_table_ids=list(tables),

@@ -51,7 +51,7 @@ def build(settings: Settings) -> None:
 
     ground = _ground(settings)
     edges = {tier.name: _edge(settings, tier, ground) for tier in settings.tiers}
-    told = _told(settings, edges)
+    told = _told(settings, ground.network, edges)
     made: dict[str, tuple[Tier, Edge]] = {}
     in_order: tuple[GatewayTier | ModelTier, ...] = (*settings.models, settings.gateway)
     for tier in in_order:
@@ -66,18 +66,24 @@ def build(settings: Settings) -> None:
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 
-def _told(settings: Settings, edges: Mapping[str, Edge]) -> dict[str, dict[str, pulumi.Input[str]]]:
+def _told(
+    settings: Settings, network: Network, edges: Mapping[str, Edge]
+) -> dict[str, dict[str, pulumi.Input[str]]]:
     """Tier -> what its nodes boot with."""
     groups = [
         pulumi.Output.concat("target-group:", edges[tier.name].target_group.arn) for tier in settings.models
     ]
     nodes = pulumi.Output.all(*groups).apply(",".join)
-    told: dict[str, dict[str, pulumi.Input[str]]] = {t.name: {"engine": t.engine} for t in settings.models}
-    told[settings.gateway.name] = {"nodes": nodes, **_access(settings)}
     return told
+    told: dict[str, dict[str, pulumi.Input[str]]] = {t.name: _engine(t) for t in settings.models}
+    told[settings.gateway.name] = {"nodes": nodes, **_access(settings, network)}
 
 
-def _access(settings: Settings) -> dict[str, str]:
+def _engine(tier: ModelTier) -> dict[str, pulumi.Input[str]]:
+    return {"engine": tier.engine, **({"engine_model": tier.model} if tier.model else {})}
+
+
+def _access(settings: Settings, network: Network) -> dict[str, str]:
     """The gateways' settings about who may ask; of where from, they take the balancer's word."""
     access = settings.access
     told: dict[str, str | None] = {
@@ -87,7 +93,7 @@ def _access(settings: Settings) -> dict[str, str]:
         "jwt_issuer": access.issuer,
         "jwt_audience": access.audience,
         "limits_url": access.limits_url,
-        "proxies": ",".join(map(str, settings.network.public_blocks)),
+        "proxies": ",".join(map(str, network.public_blocks)),
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -105,13 +111,13 @@ def _image(settings: Settings, tier: GatewayTier | ModelTier) -> Image:
 
 
 def _ground(settings: Settings) -> Ground:
-    network = Network(settings.stack, settings.network)
+    network = Network(settings.stack, settings.network, settings.most_nodes)
     ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
     firewall = Firewall(
         settings.stack,
         settings.gateway.name,
         [tier.name for tier in settings.models],
-        network.vpc.id,
+        network.vpc_id,
         ports,
         settings.edge.allowed_cidrs,
     )
@@ -133,16 +139,16 @@ def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> 
         deregistration_delay_seconds=tier.drain.deregistration_delay_seconds,
         protected=settings.production,
     )
-    subnets = network.private_subnets if internal else network.public_subnets
+    subnets = network.private_subnet_ids if internal else network.public_subnet_ids
     group = ground.firewall.group(MODEL_BALANCER if internal else PUBLIC_BALANCER)
-    return Edge(plan, network.vpc.id, subnets, group)
+    return Edge(plan, network.vpc_id, subnets, group)
 
 
 def _tier(settings: Settings, plan: TierPlan, ground: Ground, edge: Edge) -> Tier:
     logs = TierLogs(settings.stack, plan.name, settings.log_retention_days)
     TierAlarms(settings.stack, plan.name, edge)
     group = ground.firewall.group(plan.name)
-    return Tier(plan, edge, ground.network.private_subnets, group, logs.group.arn, ground)
+    return Tier(plan, edge, ground.network.private_subnet_ids, group, logs.group.arn, ground)
 
 
 def _control(stack: str, notices: Notices, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:

@@ -7,6 +7,7 @@ a file of its own, settings_*.py; what must hold across groups is checked here.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from fleet.errors import SettingsError
 from fleet.stack.naming import GATEWAY, room_for_tier_name, stack_name_problem
 from fleet.stack.settings_access import Access
-from fleet.stack.settings_base import NAMESPACE, Group
+from fleet.stack.settings_base import NAMESPACE, Group, when
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
 from fleet.stack.settings_network import Network
@@ -37,17 +38,38 @@ __all__ = [
 
 
 class Settings(Group):
-    stack: str = Field(description="Name of the stack, from the file's name.")
+    stack: str = Field(
+        description="Name of the stack, from the file's name.",
+        json_schema_extra=when("Never below config: rename the file, and all that is made is another's."),
+    )
     production: bool = Field(
         default=False,
-        description="Demand HTTPS and on-demand nodes, and protect load balancers from deletion.",
+        description="Demand what production needs, and protect load balancers from deletion.",
+        json_schema_extra=when("In every stack that clients rely on."),
     )
-    network: Network = Field(default=Network(), description="The VPC.")
-    edge: Edge = Field(default=Edge(), description="The public load balancer.")
-    access: Access = Field(default=Access(), description="Who may ask, and how much.")
-    tiers: tuple[Tier, ...] = Field(description="One tier of gateways, and one or more of model nodes.")
+    network: Network = Field(
+        default=Network(),
+        description="The VPC.",
+        json_schema_extra=when("Where its addresses must fit others, or it exists already."),
+    )
+    edge: Edge = Field(
+        default=Edge(),
+        description="The public load balancer.",
+        json_schema_extra=when("In every stack but a rehearsal: it has the certificate."),
+    )
+    access: Access = Field(
+        default=Access(),
+        description="Who may ask, and how much.",
+        json_schema_extra=when("Where keys alone are not enough, or not wanted."),
+    )
+    tiers: tuple[Tier, ...] = Field(
+        description="One tier of gateways, and one or more of model nodes.",
+        json_schema_extra=when("Always. Requests that name no model go to the first model tier."),
+    )
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
-        default=14, description="How long CloudWatch keeps logs."
+        default=14,
+        description="How long CloudWatch keeps logs, in days.",
+        json_schema_extra=when("Where you must look further back, or may not."),
     )
 
     @classmethod
@@ -81,6 +103,11 @@ class Settings(Group):
         """The tiers that generate: at least one."""
         return tuple(tier for tier in self.tiers if isinstance(tier, ModelTier))
 
+    @property
+    def most_nodes(self) -> int:
+        """Nodes of all tiers at their largest."""
+        return sum(math.ceil(tier.capacity.max / tier.purchase.lightest) for tier in self.tiers)
+
     def tier(self, name: str) -> GatewayTier | ModelTier:
         """Raises KeyError for a name that is no tier's."""
         return {tier.name: tier for tier in self.tiers}[name]
@@ -100,7 +127,7 @@ class Settings(Group):
     def _consistent(self) -> Self:
         problems = [*_name_problems(self), *_role_problems(self)]
         if not problems:
-            problems = [*_production_problems(self), *_address_problems(self)]
+            problems = [*_production_problems(self), *_network_problems(self)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -147,21 +174,46 @@ def _production_problems(settings: Settings) -> Iterator[str]:
         return
     if settings.edge.certificate_arn is None:
         yield f"{NAMESPACE}:edge.certificateArn is missing: production serves HTTPS only"
+    if settings.access.open:
+        yield f"{NAMESPACE}:access.open is true: remove it, for production asks for a key or a token"
+    network = settings.network
+    if network.existing is None and network.nat == "single":
+        yield (
+            f"{NAMESPACE}:network.nat is single: set it to per-zone, for in production a zone's failure "
+            "stays its own, or to none with endpoints"
+        )
     for tier in settings.tiers:
-        if tier.purchase.on_demand_base < 1:
-            yield (
-                f"{NAMESPACE}:tiers.{tier.name}.purchase.onDemandBase is 0: raise it to 1, for production "
-                "keeps a node that spot cannot take"
-            )
+        yield from _production_tier_problems(tier)
 
 
-def _address_problems(settings: Settings) -> Iterator[str]:
+def _production_tier_problems(tier: GatewayTier | ModelTier) -> Iterator[str]:
+    where = f"{NAMESPACE}:tiers.{tier.name}"
+    if tier.purchase.on_demand_base < 1:
+        yield (
+            f"{where}.purchase.onDemandBase is 0: raise it to 1, for production keeps a node that spot "
+            "cannot take"
+        )
+    if tier.capacity.min < 2:
+        yield (
+            f"{where}.capacity.min is {tier.capacity.min}: raise it to 2, for one node is none when it fails"
+        )
+
+
+def _network_problems(settings: Settings) -> Iterator[str]:
+    network = settings.network
+    if settings.access.jwks_url is not None and not network.leads_out:
+        yield (
+            f"{NAMESPACE}:access.jwksUrl is set, and {NAMESPACE}:network.nat is none: no node could reach "
+            "it; set nat to single or per-zone, or use keys"
+        )
+    if network.existing is not None:
+        return  # its subnets are looked at by `up`
     # AWS keeps five addresses of every subnet; a spot drought in the other zones puts every node into one.
-    room = settings.network.private_blocks[0].num_addresses - 5
-    nodes = sum(tier.capacity.max for tier in settings.tiers)
+    room = network.private_blocks[0].num_addresses - 5
+    nodes = settings.most_nodes
     if nodes > room:
         yield (
             f"the tiers' capacity.max add up to {nodes} nodes, and a zone's subnet of "
-            f"{NAMESPACE}:network.cidr {settings.network.cidr} holds {room}: lower max by {nodes - room} "
+            f"{NAMESPACE}:network.cidr {network.cidr} holds {room}: lower max by {nodes - room} "
             "in all or widen the network"
         )

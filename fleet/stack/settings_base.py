@@ -1,4 +1,9 @@
-"""What settings are made of: strict, frozen groups with camelCase keys, and the texts that they may hold."""
+"""What settings are made of: strict, frozen groups with camelCase keys, and the texts that they may hold.
+
+Each has a `description`, which says what it is, in a sentence or two, and `json_schema_extra=when(...)`,
+which says when to change it, or when to set what has no default. docs/settings.md and `goldenfleet config
+explain` are made of them, and a test fails without.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 NAMESPACE = "goldenfleet"
+
+
+def when(text: str) -> JsonDict:
+    """When to change a setting."""
+    return {"when": text}
 
 
 class Group(BaseModel):

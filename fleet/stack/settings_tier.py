@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from fleet.stack.instance_types import has_gpu, processor
 from fleet.stack.naming import tier_name_problem
-from fleet.stack.settings_base import Count, Group, InstanceType, Slug
+from fleet.stack.settings_base import Count, Group, Slug, when
+from fleet.stack.settings_purchase import Purchase
 from fleet.stack.settings_scaling import GatewayScaling, Scaling
 
 GPU_ENGINES = ("vllm", "tgi", "sglang")
 
+# A spot notice gives so much, and a node's drain is planned for it.
+NOTICE_SECONDS = 120
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
+
 
 class Capacity(Group):
-    min: Count = Field(description="Fewest nodes.")
-    desired: Count = Field(description="Nodes to begin with; scaling changes it from then on.")
-    max: Annotated[int, Field(ge=1, le=1000)] = Field(description="Most nodes.")
+    min: Count = Field(
+        description="Fewest nodes, or units where there are weights.",
+        json_schema_extra=when("Always. What must serve at the quietest hour; 2 or more in production."),
+    )
+    desired: Count = Field(
+        description="Nodes to begin with; scaling changes it from then on.",
+        json_schema_extra=when("Always. It counts at the first `up` only."),
+    )
+    max: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="Most nodes.",
+        json_schema_extra=when(
+            "Always. It bounds the bill, and a zone's subnet must have room for all tiers'."
+        ),
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -27,87 +43,182 @@ class Capacity(Group):
         return self
 
 
-class Purchase(Group):
-    instance_types: tuple[InstanceType, ...] = Field(
-        min_length=1,
-        max_length=40,
-        description="Types in the order in which on-demand prefers them; the more, the deeper spot is.",
-    )
-    on_demand_base: Count = Field(description="Nodes that are on demand before any is spot.")
-    on_demand_percent: int = Field(
-        default=0, ge=0, le=100, description="Share of on-demand nodes above the base."
-    )
+class WarmPool(Group):
+    """Booted nodes that wait. AWS allows it with several types, and documents it for on demand alone."""
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if problems := list(_type_problems(self.instance_types)):
-            raise ValueError("; ".join(problems))
-        return self
+    state: Literal["stopped", "running"] = Field(
+        default="stopped",
+        description="How nodes wait: stopped nodes cost their volumes only, running ones all.",
+        json_schema_extra=when("running where starting an engine takes longer than a request may wait."),
+    )
+    min: Count = Field(
+        default=0,
+        description="Nodes that always wait.",
+        json_schema_extra=when("As many as one step of scaling adds."),
+    )
+    max_prepared: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None,
+        description="Most nodes that wait and serve together; by default the tier's capacity.max.",
+        json_schema_extra=when("Where waiting nodes up to capacity.max would cost too much."),
+    )
+    reuse: bool = Field(
+        default=False,
+        description="Whether nodes return to the pool when a tier shrinks.",
+        json_schema_extra=when("Where booting is slow and load comes and goes."),
+    )
 
 
 class Volumes(Group):
-    root_gib: int = Field(default=30, ge=8, le=16384, description="Size of the root volume.")
+    root_gib: int = Field(
+        default=30,
+        ge=8,
+        le=16384,
+        description="Size of the root volume.",
+        json_schema_extra=when("At least what the image has; `up` says so where it is less."),
+    )
     root_mibps: int = Field(
         default=125,
         ge=125,
         le=1000,
         description="Least throughput of the root volume; an image whose weights lie on it may ask for more.",
+        json_schema_extra=when("Raise it where weights are read from the root; above 125 it costs."),
+    )
+    initialization_mibps: Annotated[int, Field(ge=100, le=300)] | None = Field(
+        default=None,
+        description="Rate at which EBS fetches a snapshot's blocks to a new volume, instead of the rate that "
+        "the image asks for.",
+        json_schema_extra=when("Where nodes boot so often that paying for the image's rate is too much."),
     )
 
 
 class Drain(Group):
     # A spot notice gives 120 s, and the group deregisters before it calls the hook.
     deregistration_delay_seconds: int = Field(
-        default=90, ge=0, le=90, description="How long requests in flight may go on after deregistration."
+        default=90,
+        ge=0,
+        le=90,
+        description="How long requests in flight may go on after deregistration.",
+        json_schema_extra=when("Lower it where no answer takes so long."),
     )
+    hook_seconds: int = Field(
+        default=NOTICE_SECONDS,
+        ge=30,
+        le=NOTICE_SECONDS,
+        description="How long a node that scaling takes out may drain.",
+        json_schema_extra=when("Lower it with deregistrationDelaySeconds, which is not longer."),
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        delay, hook = self.deregistration_delay_seconds, self.hook_seconds
+        if delay > hook:
+            raise ValueError(
+                f"deregistrationDelaySeconds {delay} is above hookSeconds {hook}: nodes would go while "
+                f"requests run; lower the delay to {hook} or raise hookSeconds to {delay}"
+            )
+        return self
 
 
 class Boot(Group):
     grace_seconds: int = Field(
-        default=300, ge=30, le=7200, description="How long a new node may be unhealthy before it is replaced."
+        default=300,
+        ge=30,
+        le=7200,
+        description="How long a new node may be unhealthy before it is replaced.",
+        json_schema_extra=when("Raise it above the time that the engine takes to load its weights."),
     )
     warmup_seconds: int = Field(
-        default=120, ge=0, le=3600, description="How long a new node does not count in scaling metrics."
+        default=120,
+        ge=0,
+        le=3600,
+        description="How long a new node does not count in scaling metrics.",
+        json_schema_extra=when("To the time from launch to the first answer, as a bake measures it."),
     )
 
 
 class BaseTier(Group):
-    name: Slug = Field(description="Name of the tier, in the names of what it is made of.")
-    recipe: Slug = Field(description="Recipe of the image that nodes boot.")
-    channel: Literal["dev", "stage", "prod"] = Field(description="Channel whose image `up` pins.")
-    capacity: Capacity = Field(description="How many nodes.")
-    purchase: Purchase = Field(description="Which instances, and which of them on demand.")
-    scaling: Scaling = Field(default=Scaling(), description="What makes it grow and shrink.")
-    volumes: Volumes = Field(default=Volumes(), description="The nodes' disks.")
-    boot: Boot = Field(default=Boot(), description="How long a new node takes.")
-    drain: Drain = Field(default=Drain(), description="How a node leaves.")
+    name: Slug = Field(
+        description="Name of the tier, in the names of what it is made of.",
+        json_schema_extra=when(
+            "Always. Another name is another tier: everything that it is made of is replaced."
+        ),
+    )
+    recipe: Slug = Field(
+        description="Recipe of the image that nodes boot.", json_schema_extra=when("Always.")
+    )
+    channel: Literal["dev", "stage", "prod"] = Field(
+        description="Channel whose image `up` pins.",
+        json_schema_extra=when("Always. The stack's own, as a rule."),
+    )
+    capacity: Capacity = Field(description="How many nodes.", json_schema_extra=when("Always."))
+    purchase: Purchase = Field(
+        description="Which instances, and which of them on demand.", json_schema_extra=when("Always.")
+    )
+    scaling: Scaling = Field(
+        default=Scaling(),
+        description="What makes it grow and shrink.",
+        json_schema_extra=when("Where the defaults do not fit the load."),
+    )
+    warm_pool: WarmPool | None = Field(
+        default=None,
+        description="Booted nodes that wait for load; none by default.",
+        json_schema_extra=when("On tiers without spot whose nodes take minutes to boot."),
+    )
+    volumes: Volumes = Field(
+        default=Volumes(),
+        description="The nodes' disks.",
+        json_schema_extra=when("Where the image is large, or its weights lie on the root."),
+    )
+    boot: Boot = Field(
+        default=Boot(),
+        description="How long a new node takes.",
+        json_schema_extra=when("Where weights are large."),
+    )
+    drain: Drain = Field(
+        default=Drain(),
+        description="How a node leaves.",
+        json_schema_extra=when("Seldom: the defaults are made for the 120 s of a spot notice."),
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := list(_tier_problems(self)):
+        if problems := [*_tier_problems(self), *_warm_pool_problems(self)]:
             raise ValueError("; ".join(problems))
         return self
 
 
 class GatewayTier(BaseTier):
-    role: Literal["gateway"] = Field(description="CPU nodes that clients talk to.")
-    scaling: GatewayScaling = Field(default=GatewayScaling(), description="What makes it grow and shrink.")
+    role: Literal["gateway"] = Field(
+        description="gateway: CPU nodes that clients talk to.",
+        json_schema_extra=when("On exactly one tier."),
+    )
+    scaling: GatewayScaling = Field(
+        default=GatewayScaling(),
+        description="What makes it grow and shrink.",
+        json_schema_extra=when("Where the defaults do not fit the load."),
+    )
 
 
 class ModelTier(BaseTier):
-    role: Literal["model"] = Field(description="Nodes that generate.")
+    role: Literal["model"] = Field(
+        description="model: nodes that generate.",
+        json_schema_extra=when("On one tier or more; clients choose among them by the model's name."),
+    )
     engine: Literal["embedded", "llama-server", "sglang", "tgi", "vllm"] = Field(
-        description="Model server that the image starts."
+        description="Model server that the image starts.", json_schema_extra=when("Always.")
+    )
+    model: ModelName | None = Field(
+        default=None,
+        description="Name by which clients ask for the embedded engine's model; by default its own.",
+        json_schema_extra=when(
+            "Where several tiers run the embedded engine. Others serve under the name that their image has."
+        ),
     )
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:
-        without = [t for t in self.purchase.instance_types if not has_gpu(t)]
-        if self.engine in GPU_ENGINES and without:
-            raise ValueError(
-                f"engine {self.engine} needs GPUs, and purchase.instanceTypes has {', '.join(without)} "
-                "without: remove them, or set engine to llama-server or embedded"
-            )
+        if problems := list(_engine_problems(self)):
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -129,14 +240,6 @@ def _capacity_problems(of: Capacity) -> Iterator[str]:
         yield f"min {of.min} is above max {of.max}: lower min to {of.max} or raise max to {of.min}"
 
 
-def _type_problems(types: tuple[str, ...]) -> Iterator[str]:
-    if repeated := sorted({t for t in types if types.count(t) > 1}):
-        yield f"instanceTypes names {', '.join(repeated)} more than once: remove the copies"
-    if len({processor(t) for t in types}) > 1:
-        listed = ", ".join(f"{t} is {processor(t)}" for t in types)
-        yield f"instanceTypes mixes processors, and an image has one ({listed}): keep one kind"
-
-
 def _tier_problems(tier: BaseTier) -> Iterator[str]:
     if problem := tier_name_problem(tier.name):
         yield problem
@@ -145,4 +248,41 @@ def _tier_problems(tier: BaseTier) -> Iterator[str]:
         yield (
             f"purchase.onDemandBase {base} is above capacity.max {most}: "
             f"lower onDemandBase to {most} or raise max to {base}"
+        )
+    heaviest = max((tier.purchase.weights or {}).values(), default=1)
+    if heaviest > most:
+        yield (
+            f"purchase.weights has {heaviest}, above capacity.max {most}, so one node would exceed the tier: "
+            f"raise max to {heaviest} or lower the weight to {most}"
+        )
+
+
+def _warm_pool_problems(tier: BaseTier) -> Iterator[str]:
+    pool = tier.warm_pool
+    if pool is None:
+        return
+    if not tier.purchase.only_on_demand:
+        yield (
+            f"warmPool is set, and purchase.onDemandPercent is {tier.purchase.on_demand_percent}: AWS "
+            "documents warm pools for on-demand nodes only; raise onDemandPercent to 100 or remove warmPool"
+        )
+    if pool.max_prepared is not None and pool.max_prepared < tier.capacity.min + pool.min:
+        least = tier.capacity.min + pool.min
+        yield (
+            f"warmPool.maxPrepared {pool.max_prepared} is below capacity.min {tier.capacity.min} and "
+            f"warmPool.min {pool.min} together: raise maxPrepared to {least}"
+        )
+
+
+def _engine_problems(tier: ModelTier) -> Iterator[str]:
+    if tier.engine in GPU_ENGINES and (without := tier.purchase.may_lack_gpu):
+        where = "requirements" if tier.purchase.requirements else "instanceTypes"
+        yield (
+            f"engine {tier.engine} needs GPUs, and purchase.{where} has {', '.join(without)} without: "
+            + ("raise gpus.min to 1" if tier.purchase.requirements else "remove them")
+            + ", or set engine to llama-server or embedded"
+        )
+    if tier.model is not None and tier.engine != "embedded":
+        yield (
+            f"model is set, and engine {tier.engine} serves under the name that its image has: remove model"
         )

@@ -13,19 +13,11 @@ from fleet.stack.edge import Edge
 from fleet.stack.identity import NodeIdentity
 from fleet.stack.image import Image
 from fleet.stack.naming import GATEWAY, config_parameter, resource_name
+from fleet.stack.purchase import mixture, warm_pool
 from fleet.stack.settings import NAMESPACE
 from fleet.stack.settings_tier import BaseTier, GatewayTier, ModelTier
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
-
-# A drain has the same 120 s for a scale-in as for a spot notice. Both results of a terminate hook end the
-# instance; CONTINUE lets other hooks run first, ABANDON would skip them.
-DRAIN_HOOK = aws.autoscaling.GroupInitialLifecycleHookArgs(
-    name="drain",
-    lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
-    heartbeat_timeout=120,
-    default_result="CONTINUE",
-)
 
 # gp3 gives 3000 operations a second.
 _GP3_BASE_IOPS = 3000
@@ -51,7 +43,7 @@ class Tier(pulumi.ComponentResource):
         self,
         plan: TierPlan,
         edge: Edge,
-        subnets: Sequence[aws.ec2.Subnet],
+        subnets: Sequence[pulumi.Input[str]],
         security_group: pulumi.Input[str],
         log_group_arn: pulumi.Input[str],
         before_nodes: Sequence[pulumi.Resource],
@@ -146,7 +138,7 @@ class Tier(pulumi.ComponentResource):
     def _group(
         self,
         target_group_arn: pulumi.Input[str],
-        subnets: Sequence[aws.ec2.Subnet],
+        subnets: Sequence[pulumi.Input[str]],
         first: Sequence[pulumi.Resource],
     ) -> aws.autoscaling.Group:
         """No maintenance policy: capacity rebalance launches before it terminates, beyond max if need be."""
@@ -156,11 +148,14 @@ class Tier(pulumi.ComponentResource):
             min_size=tier.capacity.min,
             desired_capacity=tier.capacity.desired,
             max_size=tier.capacity.max,
-            vpc_zone_identifiers=[subnet.id for subnet in subnets],
+            vpc_zone_identifiers=list(subnets),
             target_group_arns=[target_group_arn],
-            mixed_instances_policy=self._mixture(),
+            mixed_instances_policy=mixture(
+                tier.purchase, self.template.id, self.template.latest_version.apply(str)
+            ),
+            warm_pool=warm_pool(tier.warm_pool) if tier.warm_pool else None,
             capacity_rebalance=True,
-            initial_lifecycle_hooks=[DRAIN_HOOK],
+            initial_lifecycle_hooks=[drain_hook(tier.drain.hook_seconds)],
             health_check_type="ELB",
             health_check_grace_period=tier.boot.grace_seconds,
             default_instance_warmup=tier.boot.warmup_seconds,
@@ -171,29 +166,17 @@ class Tier(pulumi.ComponentResource):
             ),
         )
 
-    def _mixture(self) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
-        purchase = self._plan.settings.purchase
-        return aws.autoscaling.GroupMixedInstancesPolicyArgs(
-            launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
-                launch_template_specification=(
-                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
-                        # A number: $Latest would let a node boot what no `up` has rolled out.
-                        launch_template_id=self.template.id,
-                        version=self.template.latest_version.apply(str),
-                    )
-                ),
-                overrides=[
-                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind)
-                    for kind in purchase.instance_types
-                ],
-            ),
-            instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
-                on_demand_base_capacity=purchase.on_demand_base,
-                on_demand_percentage_above_base_capacity=purchase.on_demand_percent,
-                on_demand_allocation_strategy="prioritized",
-                spot_allocation_strategy="price-capacity-optimized",
-            ),
-        )
+
+def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+    """Both results of a terminate hook end the instance; CONTINUE lets other hooks run first, ABANDON would
+    skip them.
+    """
+    return aws.autoscaling.GroupInitialLifecycleHookArgs(
+        name="drain",
+        lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
+        heartbeat_timeout=seconds,
+        default_result="CONTINUE",
+    )
 
 
 def user_data(role: str, tier: str, stack: str) -> str:
@@ -215,7 +198,14 @@ def volume_problem(tier: BaseTier, image: Image) -> str | None:
 
 def _volumes(plan: TierPlan) -> list[aws.ec2.LaunchTemplateBlockDeviceMappingArgs]:
     weights = plan.image.volumes.of("weights")
-    return [_root_volume(plan), *([_weights_volume(weights)] if weights is not None else [])]
+    return [_root_volume(plan), *([_weights_volume(plan, weights)] if weights is not None else [])]
+
+
+def _initialization(plan: TierPlan, asked: Volume | None) -> int | None:
+    """The stack's rate, where the image asks for one at all: a volume without a snapshot has none."""
+    if asked is None or asked.initialization_mib_s is None:
+        return None
+    return plan.settings.volumes.initialization_mibps or asked.initialization_mib_s
 
 
 def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
@@ -229,14 +219,14 @@ def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs
             volume_size=plan.settings.volumes.root_gib,
             throughput=mibps,
             iops=max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS, asked.iops if asked else 0),
-            volume_initialization_rate=asked.initialization_mib_s if asked else None,
+            volume_initialization_rate=_initialization(plan, asked),
             encrypted="true",
             delete_on_termination="true",
         ),
     )
 
 
-def _weights_volume(asked: Volume) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
+def _weights_volume(plan: TierPlan, asked: Volume) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs:
     """As the image maps it. It is encrypted because its snapshot is: AWS lets nobody say so beside one."""
     return aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
         device_name=asked.device,
@@ -246,7 +236,7 @@ def _weights_volume(asked: Volume) -> aws.ec2.LaunchTemplateBlockDeviceMappingAr
             volume_size=asked.gib,
             throughput=asked.throughput_mib_s,
             iops=asked.iops,
-            volume_initialization_rate=asked.initialization_mib_s,
+            volume_initialization_rate=_initialization(plan, asked),
             delete_on_termination="true",
         ),
     )

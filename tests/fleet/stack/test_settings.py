@@ -49,6 +49,8 @@ CERTIFICATE = {
     "domain": "llm.example.com",
 }
 
+FITTING = {"vcpus": {"min": 4}, "memoryGib": {"min": 16}, "gpus": {"min": 1, "max": 1}}
+
 REMOVED = object()
 
 
@@ -110,7 +112,6 @@ def test_unknown_settings_are_refused_at_every_level(path: str, value: Any, says
         "tiers.gateway.capacity",
         "tiers.model.recipe",
         "tiers.model.engine",
-        "tiers.model.purchase.instanceTypes",
         "tiers.gateway.purchase.onDemandBase",
     ],
 )
@@ -163,7 +164,12 @@ def test_missing_settings_are_named(path: str) -> None:
         ("network.cidr", "10.0.0.0/20", "cidr 10.0.0.0/20 must be from /16"),
         ("network.cidr", "10.0.0.0/8", "cidr 10.0.0.0/8 must be from /16"),
         ("network.cidr", "10.0.0.1/16", "not '10.0.0.1/16'"),
-        ("network.nat", "none", "not 'none'"),
+        (
+            "network.nat",
+            "none",
+            "nat is none and endpoints is false, so no node could reach AWS: set endpoints",
+        ),
+        ("network.nat", "off", "not 'off'"),
         ("edge.idleTimeoutSeconds", 75, "less than or equal to 70, not 75"),
         ("edge.allowedCidrs", [], "at least 1 item"),
         ("edge.certificateArn", "arn:aws:iam::1:x", "not 'arn:aws:iam::1:x'"),
@@ -239,6 +245,138 @@ def test_the_older_form_is_refused_in_a_line_that_says_how_to_rewrite_it() -> No
     assert "`role: gateway`" in message
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "purchase: instanceTypes is missing: list the types, or write requirements"),
+        ({"instanceTypes": ["g6.xlarge"], "requirements": {}}, "purchase.requirements.vcpus: is missing"),
+        (
+            {"instanceTypes": ["g6.xlarge"], "requirements": FITTING},
+            "purchase: instanceTypes and requirements exclude each other: remove one of the two",
+        ),
+        (
+            {"instanceTypes": ["g6.xlarge", "g5.xlarge"], "weights": {"g6.xlarge": 1}},
+            "purchase: weights lacks g5.xlarge: give every type a weight or none",
+        ),
+        (
+            {"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 1, "g5.xlarge": 1}},
+            "purchase: weights has g5.xlarge, and instanceTypes does not: remove it or add the type",
+        ),
+        ({"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 0}}, "greater than or equal to 1, not 0"),
+        (
+            {"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 9}},
+            "raise max to 9 or lower the weight to 4",
+        ),
+        (
+            {"requirements": FITTING, "weights": {"g6.xlarge": 1}},
+            "weights are for instanceTypes, and there are",
+        ),
+        (
+            {"requirements": {**FITTING, "vcpus": {"min": 8, "max": 4}}},
+            "requirements.vcpus: min 8 is above max 4: lower min to 4 or raise max to 8",
+        ),
+        (
+            {"requirements": {**FITTING, "gpus": {"min": 0, "max": 0}, "gpuMemoryGib": {"min": 24}}},
+            "requirements: gpuMemoryGib is set and gpus.max is 0: raise gpus.max or remove gpuMemoryGib",
+        ),
+        (
+            {"requirements": {"vcpus": {"min": 4}, "memoryGib": {"min": 16}}},
+            "engine vllm needs GPUs, and purchase.requirements has gpus.min 0 without: raise gpus.min to 1",
+        ),
+    ],
+)
+def test_purchases_that_aws_refuses_are_refused(change: dict[str, Any], says: str) -> None:
+    """Types or requirements, and weights for all types or none."""
+    assert says in refusal(changed("tiers.model.purchase", {"onDemandBase": 1, **change}))
+
+
+@pytest.mark.parametrize(
+    ("purchase", "pool", "says"),
+    [
+        (
+            {},
+            {},
+            "warmPool is set, and purchase.onDemandPercent is 0: AWS documents warm pools for on-demand",
+        ),
+        ({"onDemandPercent": 99}, {}, "raise onDemandPercent to 100 or remove warmPool"),
+        (
+            {"onDemandPercent": 100},
+            {"min": 2, "maxPrepared": 2},
+            "warmPool.maxPrepared 2 is below capacity.min 1 and warmPool.min 2 together: raise",
+        ),
+        ({"onDemandPercent": 100}, {"state": "hibernated"}, "not 'hibernated'"),
+    ],
+)
+def test_warm_pools_that_aws_refuses_are_refused(
+    purchase: dict[str, Any], pool: dict[str, Any], says: str
+) -> None:
+    """Spot nodes cannot wait."""
+    config = changed("tiers.model.warmPool", pool)
+    config["goldenfleet:tiers"][1]["purchase"] |= purchase
+    assert says in refusal(config)
+    good = changed("tiers.model.warmPool", {"min": 1})
+    good["goldenfleet:tiers"][1]["purchase"] |= {"onDemandPercent": 100}
+    assert Settings.from_config("dev", good).tier("model").warm_pool
+
+
+def test_weights_count_against_addresses_as_nodes() -> None:
+    """A tier of units has at most as many nodes as units of its smallest type."""
+    config = changed("tiers.model.purchase.weights", {"g6.xlarge": 3, "g5.xlarge": 2, "g6e.xlarge": 4})
+    assert Settings.from_config("dev", config).most_nodes == 4 + 2
+
+
+def test_a_drain_is_not_cut_by_its_hook() -> None:
+    """Requests may go on after deregistration for no longer than the node does."""
+    config = changed("tiers.model.drain", {"deregistrationDelaySeconds": 90, "hookSeconds": 60})
+    assert "lower the delay to 60 or raise hookSeconds to 90" in refusal(config)
+
+
+def test_only_the_embedded_engine_takes_another_name() -> None:
+    """The others' names are in their images."""
+    config = changed("tiers.model.model", "llama-3")
+    assert "tiers.model: model is set, and engine vllm serves under the name" in refusal(config)
+    config["goldenfleet:tiers"][1]["engine"] = "embedded"
+    assert Settings.from_config("dev", config).models[0].model == "llama-3"
+
+
+EXISTING = {
+    "vpcId": "vpc-0a1b2c3d",
+    "publicSubnetIds": ["subnet-00000001", "subnet-00000002"],
+    "privateSubnetIds": ["subnet-00000003", "subnet-00000004"],
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (
+            {"existing": EXISTING, "zones": 3},
+            "network: existing is set, and so is zones, which is that network's",
+        ),
+        ({"existing": {**EXISTING, "vpcId": "vpc"}}, "network.existing.vpcId: String should match"),
+        ({"existing": {**EXISTING, "privateSubnetIds": ["subnet-00000003"]}}, "at least 2 items"),
+        (
+            {"existing": {**EXISTING, "privateSubnetIds": EXISTING["publicSubnetIds"]}},
+            "name subnet-00000001, subnet-00000002 more than once: a subnet is public or private",
+        ),
+    ],
+)
+def test_networks_that_exist_are_named_in_full(network: dict[str, Any], says: str) -> None:
+    """What is theirs cannot be set, and a subnet is of one kind."""
+    assert says in refusal({**GOOD, "goldenfleet:network": network})
+    assert Settings.from_config("dev", {**GOOD, "goldenfleet:network": {"existing": EXISTING}})
+
+
+def test_tokens_need_a_way_out() -> None:
+    """The issuer's keys are fetched by gateways."""
+    config = {
+        **GOOD,
+        "goldenfleet:network": {"nat": "none", "endpoints": True},
+        "goldenfleet:access": {"jwksUrl": "https://id.example.com/keys", "issuer": "i", "audience": "a"},
+    }
+    assert "goldenfleet:access.jwksUrl is set, and goldenfleet:network.nat is none" in refusal(config)
+
+
 def test_every_wrong_setting_is_listed_at_once() -> None:
     """Two mistakes need one run to be found."""
     config = changed("tiers.model.purchase.onDemandPercent", 101)
@@ -280,6 +418,9 @@ def test_stack_names_that_no_load_balancer_can_have_are_refused(stack: str, says
             0,
             "goldenfleet:tiers.model.purchase.onDemandBase is 0: raise it to 1",
         ),
+        ("tiers.model.capacity.min", 1, "goldenfleet:tiers.model.capacity.min is 1: raise it to 2"),
+        ("network.nat", "single", "goldenfleet:network.nat is single: set it to per-zone"),
+        ("access", {"open": True}, "goldenfleet:access.open is true: remove it"),
     ],
 )
 def test_production_asks_for_more(path: str, value: Any, says: str) -> None:
