@@ -155,6 +155,7 @@ def request_count_label(of: Resource) -> Iterator[str]:
     "Set instanceRefresh with preferences.autoRollback, minHealthyPercentage of "
     f"{_LEAST_HEALTHY_PERCENT} or more, and checkpoints that end at 100.",
     [GROUP],
+    level="advisory",
 )
 def rollout_is_safe(of: Resource) -> Iterator[str]:
     if not of.given.has("instanceRefresh"):

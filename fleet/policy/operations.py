@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fleet.policy.kinds import ALARM, COMPOSITE_ALARM, GROUP, LOG_GROUP, UNTAGGABLE
-from fleet.policy.model import Resource, rule
+from fleet.policy.model import Resource, Stack, rule, whole_rule
 
 TAGS = ("goldenfleet:stack", "goldenfleet:tier")
 _RUNBOOK = ("https://", "docs/")
@@ -21,14 +21,15 @@ def log_retention(of: Resource) -> Iterator[str]:
         yield "retentionInDays is not set"
 
 
-@rule(
-    "Every alarm of production reaches somebody.",
+@whole_rule(
+    "Every alarm of production reaches somebody, by itself or by an alarm over it.",
     "Set alarms.topicArn or alarms.email in the stack's file.",
     [ALARM, COMPOSITE_ALARM],
     production=True,
 )
-def alarm_destination(of: Resource) -> Iterator[str]:
-    if not of.given.count("alarmActions"):
+def alarm_destination(of: Resource, stack: Stack) -> Iterator[str]:
+    above = stack.pointing("alarmRule", of, COMPOSITE_ALARM)
+    if not any(alarm.given.count("alarmActions") for alarm in (of, *above)):
         yield "it has no alarmActions"
 
 

@@ -104,25 +104,23 @@ def keys_rotate(of: Resource) -> Iterator[str]:
 
 
 @whole_rule(
-    "A stack with a key of its own uses it for volumes, queues and logs.",
+    "A stack that has a key of its own for some of its volumes, queues and logs has it for all of them.",
     "Pass the key on: kmsKeyId of volumes and log groups, kmsMasterKeyId of queues.",
     [TEMPLATE, QUEUE, LOG_GROUP],
 )
 def key_used(of: Resource, stack: Stack) -> Iterator[str]:
-    if not stack.of(KEY):
-        return
-    if of.type == TEMPLATE:
-        for mapping in of.given.each("blockDeviceMappings"):
-            if not _keyed(mapping):
-                yield f"{mapping.get('deviceName')} is encrypted by another key"
-    elif not of.given.has("kmsMasterKeyId" if of.type == QUEUE else "kmsKeyId"):
+    asked = any(any(_keyed(other)) for other in stack.of(TEMPLATE, QUEUE, LOG_GROUP))
+    if asked and not all(_keyed(of)):
         yield "it is encrypted by another key"
 
 
-def _keyed(mapping: Values) -> bool:
+def _keyed(of: Resource) -> Iterator[bool]:
     """A volume from an encrypted snapshot has that snapshot's key."""
-    ebs = Values(mapping.get("ebs") or {})
-    return ebs.has("kmsKeyId") or ebs.has("snapshotId")
+    if of.type == TEMPLATE:
+        volumes = [Values(m.get("ebs") or {}) for m in of.given.each("blockDeviceMappings")]
+        yield from (ebs.has("kmsKeyId") for ebs in volumes if not ebs.has("snapshotId"))
+    else:
+        yield of.given.has("kmsMasterKeyId" if of.type == QUEUE else "kmsKeyId")
 
 
 def _tls_only(policies: list[Resource]) -> Iterator[str]:

@@ -7,6 +7,7 @@ GoldenfleetError
     +-- NotInTimeError           what was waited for did not come before its deadline
     +-- UnknownInterruptionError no such interruption can be asked for
     +-- ImpossibleError          an interruption was asked for that the fleet cannot have
+    +-- PolicyViolatedError      the stack violates a mandatory rule of fleet/policy
     +-- LeftBehindError          something outlived the rehearsal
 """
 
@@ -37,6 +38,10 @@ class UnknownInterruptionError(RehearsalError):
 
 class ImpossibleError(RehearsalError):
     """An interruption was asked for that the fleet cannot have."""
+
+
+class PolicyViolatedError(RehearsalError):
+    """The stack violates a mandatory rule of fleet/policy."""
 
 
 class LeftBehindError(RehearsalError):

@@ -16,11 +16,12 @@ from typing import Any
 import boto3
 import goldenfleet_client
 
-from fleet.rehearsal import interruptions
+from fleet.policy.evaluate import Evaluation
+from fleet.rehearsal import interruptions, policies
 from fleet.rehearsal.answers import AnswerLog, questions
 from fleet.rehearsal.balancer import Balancer, public_listeners
 from fleet.rehearsal.cloud import Cloud, InstanceView, NoMetrics
-from fleet.rehearsal.engine import PulumiEngine
+from fleet.rehearsal.engine import PulumiEngine, Result
 from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError, RehearsalError
 from fleet.rehearsal.load import undisturbed
 from fleet.rehearsal.metrics import FleetMetrics
@@ -58,6 +59,7 @@ class Rehearsal:
         self._answers = AnswerLog(run_dir / "answers.jsonl")
         self._outputs: Mapping[str, Any] = {}
         self._shown = 0.0
+        self._policies: Evaluation | None = None
 
     def __enter__(self) -> Rehearsal:
         return self
@@ -68,6 +70,11 @@ class Rehearsal:
     @property
     def endpoint(self) -> str:
         return self._balancer.url
+
+    @property
+    def aws_endpoint(self) -> str:
+        """Of the emulated cloud."""
+        return self._cloud.endpoint_url
 
     @property
     def nodes(self) -> list[InstanceView]:
@@ -99,6 +106,7 @@ class Rehearsal:
             seconds=time.monotonic() - self._began,
             steps=self._steps,
             settings=self._plan.told(),
+            policies=self._policies,
         )
 
     def destroy(self, facts: Facts) -> Facts:
@@ -186,6 +194,7 @@ class Rehearsal:
         with self._step("preview"):
             preview = self._pulumi.preview()
         self._progress.say(f"pulumi preview: {_counts(preview.summary())}")
+        self._judge(preview)
         with self._step("up"):
             up = self._pulumi.up()
         self._progress.say(f"pulumi up: {_counts(up.summary())}")
@@ -197,7 +206,14 @@ class Rehearsal:
             raise RehearsalError(
                 f"a second up changed {', '.join(changed)}", "An update must change nothing twice."
             )
+        self._judge(again)
         self._outputs = again.outputs
+
+    def _judge(self, result: Result) -> None:
+        """By the rules of fleet/policy: before anything is made, and once all is known."""
+        production = self._checked.settings.production
+        self._policies = policies.judge(result.declared, production=production)
+        self._progress.say(policies.told(self._policies))
 
     def _start_nodes(self) -> None:
         self._start_control()

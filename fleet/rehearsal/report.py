@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fleet.policy.evaluate import Evaluation
 from fleet.rehearsal.answers import Answer, judge
 from fleet.rehearsal.market import on_demand_price
 from fleet.rehearsal.nodes import LogEvent
@@ -92,6 +93,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Policies:
+    """How the stack stood to the rules of fleet/policy. Mandatory ones held, or there were no report."""
+
+    rules: int
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What `--json` prints: its fields are the keys, and stay what they are.
 
@@ -121,6 +130,7 @@ class Report:
     steps: Mapping[str, float]  # what the rehearsal did -> seconds
     settings: Mapping[str, Any]
     problems: tuple[str, ...] = field(default=())  # samples of what went wrong
+    policies: Policies = Policies(0, ())
 
     @property
     def kept_the_promise(self) -> bool:
@@ -146,6 +156,7 @@ class Facts:
     seconds: float
     steps: Mapping[str, float]
     settings: Mapping[str, Any]
+    policies: Evaluation | None = None
 
 
 def make_report(facts: Facts) -> Report:
@@ -174,7 +185,14 @@ def make_report(facts: Facts) -> Report:
         steps={name: round(seconds, 2) for name, seconds in facts.steps.items()},
         settings=facts.settings,
         problems=_problems(facts.answers, facts.expected),
+        policies=_policies(facts.policies),
     )
+
+
+def _policies(evaluation: Evaluation | None) -> Policies:
+    if evaluation is None:
+        return Policies(0, ())
+    return Policies(evaluation.rules, tuple(map(str, evaluation.violations)))
 
 
 def _said(log: Iterable[LogEvent], event: str) -> int:

@@ -61,12 +61,14 @@ def _fleet(report: Report) -> Iterator[str]:
         f"({report.cost.saved_percent:.0f}% saved)"
     )
     yield f"memory     {report.memory_peak_mib:.0f} MiB at its peak"
+    yield f"policies   {report.policies.rules} rules, {len(report.policies.violations)} advisory violations"
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.steps.items())
     yield f"seconds    {report.seconds:.1f}   ({steps})"
 
 
 def _verdict(report: Report) -> Iterator[str]:
     yield from report.problems
+    yield from report.policies.violations
     if report.kept_the_promise and not report.diverged:
         yield "No client noticed."
     elif report.kept_the_promise:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -52,8 +53,8 @@ class Notices(pulumi.ComponentResource):
             opts=self._child,
         )
         self.queue = self._queue()
-        rules = [self._rule(part, pattern) for part, pattern in patterns(stack, tiers).items()]
-        self._accept_from([rule.arn for rule in rules])
+        self.rules = {part: self._rule(part, pattern) for part, pattern in patterns(stack, tiers).items()}
+        self._accept_from([rule.arn for rule in self.rules.values()])
         self.register_outputs({"queueUrl": self.queue.url})
 
     def _queue(self) -> aws.sqs.Queue:
@@ -77,18 +78,27 @@ class Notices(pulumi.ComponentResource):
         return rule
 
     def _accept_from(self, rules: list[pulumi.Output[str]]) -> None:
-        policy = pulumi.Output.json_dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Principal": {"Service": "events.amazonaws.com"},
-                        "Action": "sqs:SendMessage",
-                        "Resource": self.queue.arn,
-                        "Condition": {"ArnEquals": {"aws:SourceArn": rules}},
-                    }
-                ],
-            }
-        )
-        aws.sqs.QueuePolicy(self._name, queue_url=self.queue.url, policy=policy, opts=self._child)
+        sending = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": self.queue.arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": rules}},
+        }
+        self._policy(self._name, self.queue, [sending, _tls_only(self.queue)])
+        self._policy(f"{self._name}-dead", self.dead_letters, [_tls_only(self.dead_letters)])
+
+    def _policy(self, name: str, queue: aws.sqs.Queue, statements: Sequence[Mapping[str, Any]]) -> None:
+        document = pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": statements})
+        aws.sqs.QueuePolicy(name, queue_url=queue.url, policy=document, opts=self._child)
+
+
+def _tls_only(queue: aws.sqs.Queue) -> dict[str, Any]:
+    """AWS's interfaces answer without TLS too, unless they are told not to."""
+    return {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": queue.arn,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }

@@ -264,8 +264,11 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "keys-rotate": one(kinds.KEY, {}, {"enableKeyRotation": True}),
     "key-used": Example(
-        [made(kinds.KEY, "key"), made(kinds.QUEUE, sqsManagedSseEnabled=True)],
-        [made(kinds.KEY, "key"), made(kinds.QUEUE, kmsMasterKeyId="key-1")],
+        [
+            made(kinds.TEMPLATE, **disk(kmsKeyId="key-1")),
+            made(kinds.QUEUE, "queue", sqsManagedSseEnabled=True),
+        ],
+        [made(kinds.TEMPLATE, **disk(kmsKeyId="key-1")), made(kinds.QUEUE, "queue", kmsMasterKeyId="key-1")],
     ),
     "log-retention": one(kinds.LOG_GROUP, {}, {"retentionInDays": 14}),
     "alarm-destination": one(kinds.ALARM, {"alarmActions": []}, {"alarmActions": ["arn:aws:sns:::alarms"]}),

@@ -77,6 +77,7 @@ class Recorder(mocks.MockMonitor):
                 "inputs": rpc.deserialize_properties(request.object),
                 "dependencies": list(request.dependencies),
                 "ignore_changes": list(request.ignoreChanges),
+                "refs": {key: list(of.urns) for key, of in request.propertyDependencies.items()},
             }
         )
         return answer

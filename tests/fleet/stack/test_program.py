@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
+from fleet.policy.kinds import UNTAGGABLE
 from fleet.stack import scaling
 from fleet.stack.settings import load_settings
 from server import scaling_metric
@@ -19,14 +20,6 @@ from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
 TIERS = ("gateway", "model")
 
-UNTAGGABLE = {
-    "aws:autoscaling/policy:Policy",
-    "aws:cloudwatch/eventTarget:EventTarget",
-    "aws:ec2/route:Route",
-    "aws:ec2/routeTableAssociation:RouteTableAssociation",
-    "aws:iam/rolePolicy:RolePolicy",
-    "aws:sqs/queuePolicy:QueuePolicy",
-}
 
 UNSCOPABLE = {
     "autoscaling:DescribeAutoScalingGroups",
@@ -386,9 +379,15 @@ def test_notices_reach_the_queue(registered: Registered) -> None:
 
 
 def test_only_the_rules_may_send(registered: Registered) -> None:
-    """EventBridge may, and only for these rules."""
-    (policy,) = registered.of("sqs/queuePolicy:QueuePolicy")
-    (statement,) = statements(policy.inputs["policy"])
+    """EventBridge may, and only for these rules; the dead letters come from the queue alone."""
+    allowed = {
+        policy.name.removeprefix(f"gf-{registered.stack}-"): [
+            s for s in statements(policy.inputs["policy"]) if s["Effect"] == "Allow"
+        ]
+        for policy in registered.of("sqs/queuePolicy:QueuePolicy")
+    }
+    assert allowed["notices-dead"] == []
+    (statement,) = allowed["notices"]
     rules = registered.of("cloudwatch/eventRule:EventRule")
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert statement["Action"] == "sqs:SendMessage"
