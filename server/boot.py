@@ -15,7 +15,7 @@ from server.tier_config import find_region, read_tier_config
 
 # New objects before a look at the young, and so many looks before one at the older. The default of 700 is a
 # few requests' worth, most of which is alive.
-_COLLECT_AFTER = (50_000, 20, 50)
+_COLLECT_AFTER = (5_000, 10, 10)
 
 _role = click.option(
     "--role",

@@ -73,6 +73,11 @@ class Watch:
         self._escalations = escalations
         self._may_move = may_move
 
+    def end(self) -> None:
+        """It lets go of its request: it may lie on the wheel for seconds, with thousands of others."""
+        self.over = True
+        del self.request, self._may_move
+
     @property
     def bounds(self) -> Bounds:
         bounds = self._wait.bounds
@@ -152,11 +157,13 @@ class Watchman:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def end(self, watch: Watch) -> None:
-        watch.over = True
+        watch.end()
         watch.node.watches.discard(watch)
 
     def progressed(self, watch: Watch) -> None:
         """The first token has come: from here on tokens are due, sooner than the first was."""
+        if watch.over:
+            return
         now = self._clock()
         before = watch.bounds.suspect_s
         watch.progressed(now)
