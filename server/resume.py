@@ -269,6 +269,8 @@ def read(leg: Leg, chunk: Json, record: Record) -> Delta:
             record.prompt_tokens = len(delta.prompt_token_ids)
         if not (leg.resumed and leg.exact):
             record.prompt_ids, record.ids, record.ids_lost = delta.prompt_token_ids, [], False
+            # What was sent before is part of this prompt: its ids are counted anew.
+            record.marks = [(0, len(record.text))]
     if not record.head:
         record.head = {name: chunk[name] for name in _HEAD if name in chunk}
     if delta.usage is not None:

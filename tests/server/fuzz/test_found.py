@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from server.engines.vllm import VLLM
+from server.resume import Leg, Record, first_leg, next_leg, read
+from server.wire.openai import check_generation
 from tests.server.fuzz.conftest import Port, responses_in
 from tests.server.fuzz.engines import RawEngine
 
@@ -138,3 +141,22 @@ async def test_choices_that_are_none_are_passed_by(stage: Any) -> None:
     body = {"model": "tgi", "messages": [{"role": "user", "content": "x"}]}
     assert (await gateway.post("/v1/chat/completions", body)).status in (200, 502)
     assert gateway.events("request.failed") == []
+
+
+async def test_a_second_cut_behind_a_resume_by_text_loses_nothing(stage: Any, plan: Any) -> None:
+    """vLLM's ids run ahead of its text under a stop string: none is taken for sent after the next cut."""
+    record = Record(check_generation("completions", {"prompt": "P", "stop": ["xyz"], "max_tokens": 99}))
+
+    def hear(leg: Leg, text: str, ids: list[int], prompt: list[int] | None = None) -> None:
+        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": None, "token_ids": ids}
+        read(leg, {"choices": [choice | ({"prompt_token_ids": prompt} if prompt else {})]}, record)
+
+    leg = first_leg(record.generation)
+    hear(leg, "", [1, 2], [0])
+    for text, token in (("a", 3), ("bc", 4), ("d", 5)):
+        hear(leg, text, [token])
+    leg = next_leg(record, capabilities=VLLM.capabilities)
+    assert leg.body["prompt"] == "Pabcd"
+    # Its text is still two characters behind when it is cut, too.
+    hear(leg, "", [30], [0, 10, 20])
+    assert next_leg(record, capabilities=VLLM.capabilities).body["prompt"] in ("Pabcd", [0, 10, 20])
