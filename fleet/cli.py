@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 import fleet
+from fleet.config_commands import config
 from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
+from fleet.stack_commands import destroy, preview, up
+from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
 from server.keys_cli import keys
 
 if TYPE_CHECKING:
-    from fleet.rehearsal.cloud import InstanceView
     from fleet.rehearsal.plan import Checked
+    from fleet.rehearsal.rehearsal import Rehearsal
     from fleet.rehearsal.report import Facts, Report
 
 _MODEL = "goldenfleet-embedded"
-NOTICED, USAGE, INTERRUPTED = 1, 2, 130
+NOTICED = 1
+_STOPPED = "stopped; nothing is left running"
 _MOST_NODES = 32  # of a tier; each takes some 100 MB and a share of this machine's cores
-_NAMESPACES = ("goldenfleet:", "aws:")
 _CHECKOUT = Path(fleet.__file__).parent.parent
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EXAMPLES = """\b
@@ -56,9 +57,13 @@ def main() -> None:
     """Golden images and a spot fleet for LLM serving that loses no request."""
 
 
+main.add_command(config)
 main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
+main.add_command(preview)
+main.add_command(up)
+main.add_command(destroy)
 
 
 @main.command(epilog=_EXAMPLES)
@@ -135,28 +140,18 @@ def rehearse(
 ) -> None:
     """Run a whole spot fleet on this machine, take instances away, and report what clients noticed."""
     began = time.monotonic()
-    with _told_plainly(USAGE):
+    with told_plainly(USAGE, _STOPPED):
         # Imported here: moto, boto3 and gRPC take seconds that --help should not.
         from fleet.rehearsal.plan import Plan, check
 
-        checked = check(Plan(duration_s=duration, config=_overrides(config), **asked))
+        checked = check(Plan(duration_s=duration, config=overrides(config), **asked))
         outputs = _Outputs(png, as_json)
         outputs.check()
         directory = _make_directory(run_dir)
     wanted = run_dir is not None or checked.plan.keep
-    with _told_plainly(NOTICED), _one_ctrl_c(), _removed_if_of_no_use(directory, wanted=wanted):
+    with told_plainly(NOTICED, _STOPPED), one_ctrl_c(), _removed_if_of_no_use(directory, wanted=wanted):
         kept_the_promise = _carry_out(checked, directory, outputs, began)
     sys.exit(0 if kept_the_promise else NOTICED)
-
-
-def _overrides(config: tuple[str, ...]) -> Mapping[str, str]:
-    pairs = [entry.partition("=") for entry in config]
-    wrong = [key for key, equals, _ in pairs if not equals or not key.startswith(_NAMESPACES)]
-    if wrong:
-        raise click.BadParameter(
-            f"{wrong[0]!r} is not KEY=JSON with a key such as goldenfleet:tiers", param_hint="--config"
-        )
-    return {key: value for key, _, value in pairs}
 
 
 @dataclass(frozen=True)
@@ -195,7 +190,7 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
             facts = rehearsal.run()
         if checked.plan.keep:
             outputs.give(make_report(facts), facts)
-            _stay(rehearsal.endpoint, rehearsal.nodes, directory)
+            _stay(rehearsal, directory)
         with progress.live():
             facts = rehearsal.destroy(facts)
     report = make_report(facts)
@@ -204,7 +199,9 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
     return report.kept_the_promise
 
 
-def _stay(endpoint: str, nodes: Sequence[InstanceView], directory: Path) -> None:
+def _stay(rehearsal: Rehearsal, directory: Path) -> None:
+    endpoint, nodes = rehearsal.endpoint, rehearsal.nodes
+    emulated = f"--endpoint-url {rehearsal.aws_endpoint} --state {directory / 'state.json'}"
     chat = f'"model": "{_MODEL}", "messages": [{{"role": "user", "content": "What is a notice?"}}]'
     post = "-H 'content-type: application/json' -d"
     drain = """'{"reason": "a try", "deadline_s": 60}'"""
@@ -219,6 +216,7 @@ def _stay(endpoint: str, nodes: Sequence[InstanceView], directory: Path) -> None
         ),
         f"\n  curl {nodes[-1].address}:9090/state",
         f"  curl {nodes[-1].address}:9090/drain -H 'content-type: application/json' -d {drain}",
+        f"\nIts AWS, for goldenfleet preview and up:\n\n  {emulated}",
         f"\nLogs are in {directory}. Ctrl-C stops everything.",
     ]
     click.echo("\n".join(lines), err=True)
@@ -226,41 +224,6 @@ def _stay(endpoint: str, nodes: Sequence[InstanceView], directory: Path) -> None
         threading.Event().wait()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
-
-
-@contextmanager
-def _told_plainly(code: int) -> Iterator[None]:
-    """An error of ours is a message and an exit code, never a traceback."""
-    try:
-        yield
-    except GoldenfleetError as error:
-        click.echo(f"goldenfleet: {error.message}", err=True)
-        if error.hint:
-            click.echo(error.hint, err=True)
-        sys.exit(code)
-    except KeyboardInterrupt:
-        click.echo("goldenfleet: stopped; nothing is left running", err=True)
-        sys.exit(INTERRUPTED)
-
-
-@contextmanager
-def _one_ctrl_c() -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops everything in order; further ones change nothing about that."""
-
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        # Not SIG_IGN from now on: Python complains of a signal that came just before it.
-        if not stopping.is_set():
-            stopping.set()
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _make_directory(asked: Path | None) -> Path:

@@ -22,7 +22,7 @@ SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a public type tag
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 _ASSETS = frozenset({"c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7"})
-_UNKNOWN_ON_WIRE = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+UNKNOWN_ON_WIRE = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 HIDDEN = "[secret]"
 
@@ -53,7 +53,7 @@ def _decode(value: struct_pb2.Value, path: str) -> Any:
             number = value.number_value
             return int(number) if number.is_integer() else number
         case "string_value":
-            return UNKNOWN if value.string_value == _UNKNOWN_ON_WIRE else value.string_value
+            return UNKNOWN if value.string_value == UNKNOWN_ON_WIRE else value.string_value
         case "bool_value":
             return value.bool_value
         case _:
@@ -79,7 +79,7 @@ def _decode_struct(struct: struct_pb2.Struct, path: str) -> Any:
 
 def known_text(text: str) -> str:
     """`text` from the wire, or an empty one where it is not known yet."""
-    return "" if text == _UNKNOWN_ON_WIRE else text
+    return "" if text == UNKNOWN_ON_WIRE else text
 
 
 def encode(values: Mapping[str, Any]) -> struct_pb2.Struct:
@@ -90,7 +90,7 @@ def encode(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 def _encode(value: Any) -> Any:
     if value is UNKNOWN:
-        return _UNKNOWN_ON_WIRE
+        return UNKNOWN_ON_WIRE
     if isinstance(value, Secret):
         return {SIGNATURE: _SECRET, "value": _encode(value.value)}
     if isinstance(value, Mapping):

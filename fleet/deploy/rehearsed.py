@@ -1,0 +1,59 @@
+"""The rehearsal's engine, on an emulated cloud that somebody runs or on one for the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fleet.deploy.endpoint import emulated
+from fleet.rehearsal.engine import PulumiEngine
+from fleet.rehearsal.engine.steps import OnStep, Result
+from fleet.stack.settings import Settings
+
+
+def default_state(project: Path, stack: str) -> Path:
+    """Where the state of `stack` is, of what the rehearsal's engine made."""
+    return project / ".goldenfleet" / f"{stack}.json"
+
+
+def engine(
+    project: Path, stack: str, endpoint_url: str | None, state: Path | None, config: Mapping[str, str]
+) -> PulumiEngine:
+    """Raises EndpointRefusedError for anything that is not on this machine."""
+    url = emulated(endpoint_url)
+    kept = state or default_state(project, stack)
+    return PulumiEngine(project, stack, endpoint_url=url, state_file=kept, config=config)
+
+
+def preview_on_nothing(
+    project: Path, stack: str, config: Mapping[str, str], settings: Settings, on_step: OnStep
+) -> Result:
+    """What `up` would do in an empty account that has an image in each channel. Raises GoldenfleetError."""
+    images: set[tuple[str, str]] = {(tier.recipe, tier.channel) for tier in settings.tiers}
+    with _empty_account(stack, images) as url, TemporaryDirectory(prefix="goldenfleet-preview-") as folder:
+        state = Path(folder) / "state.json"
+        return PulumiEngine(project, stack, endpoint_url=url, state_file=state, config=config).preview(
+            on_step
+        )
+
+
+@contextmanager
+def _empty_account(stack: str, images: set[tuple[str, str]]) -> Iterator[str]:
+    from fleet.rehearsal.cloud import Cloud  # starts moto, which no other act of this module needs
+
+    with Cloud(time_scale=0.1, seed=1, listener=_Nobody()) as cloud:
+        for recipe, channel in sorted(images):
+            cloud.register_image(recipe, stack, channel)
+        yield cloud.endpoint_url
+
+
+class _Nobody:
+    """A preview launches no instance."""
+
+    def launched(self, instance: object) -> None:
+        raise AssertionError(instance)
+
+    def killed(self, instance_id: str) -> None:
+        raise AssertionError(instance_id)

@@ -1,0 +1,202 @@
+"""`goldenfleet preview`, `up` and `destroy`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+import fleet
+from fleet.terminal import FAILED, USAGE, one_ctrl_c, overrides, told_plainly
+
+if TYPE_CHECKING:
+    from fleet.deploy.outcome import Act, Outcome
+    from fleet.rehearsal.engine import Result, Step
+    from fleet.rehearsal.engine.steps import OnStep
+
+_CHECKOUT = Path(fleet.__file__).parent.parent
+_NOTHING_MADE = "stopped; nothing was made"
+_STOPPED = "stopped in order; what was made is in the state: run again, or destroy"
+_EXAMPLES = """\b
+Examples:
+  goldenfleet preview --stack prod
+  goldenfleet up --stack rehearsal --endpoint-url http://127.0.0.1:5000
+  goldenfleet up --stack prod --engine pulumi
+  goldenfleet destroy --stack dev --engine pulumi --yes --json
+
+\b
+Exit codes: 0 done, 1 it failed (or a preview found changes that --expect-no-changes forbids),
+2 it cannot start as asked or was not confirmed, 130 Ctrl-C.
+"""
+
+
+class _Engine(Protocol):
+    def preview(self, on_step: OnStep) -> Result: ...
+    def up(self, on_step: OnStep) -> Result: ...
+    def destroy(self, on_step: OnStep) -> Result: ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    stack: str
+    project: Path
+    engine: str
+    endpoint_url: str | None
+    state: Path | None
+    config: Mapping[str, str]
+    as_json: bool
+
+    def make(self) -> _Engine:
+        """Raises DeployError."""
+        if self.engine == "pulumi":
+            from fleet.deploy.pulumi_cli import PulumiCli
+
+            return PulumiCli(self.project, self.stack, endpoint_url=self.endpoint_url, config=self.config)
+        from fleet.deploy.rehearsed import engine
+
+        return engine(self.project, self.stack, self.endpoint_url, self.state, self.config)
+
+    def outcome(self, act: Act, result: Result) -> Outcome:
+        from fleet.deploy.outcome import Outcome
+
+        return Outcome(act, self.stack, "pulumi" if self.engine == "pulumi" else "rehearsal", result)
+
+    def show(self, outcome: Outcome) -> None:
+        click.echo(json.dumps(outcome.as_json(), indent=2) if self.as_json else outcome.describe())
+        sys.stdout.flush()
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use."),
+    click.option(
+        "--project",
+        default=_CHECKOUT,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The folder of Pulumi.yaml; by default this checkout.",
+    ),
+    click.option(
+        "--engine",
+        default="rehearsal",
+        show_default=True,
+        type=click.Choice(["rehearsal", "pulumi"]),
+        help="Ours, for an emulated cloud on this machine, or Pulumi's own CLI.",
+    ),
+    click.option(
+        "--endpoint-url", envvar="AWS_ENDPOINT_URL", metavar="URL", help="Of an emulated cloud, on 127.0.0.1."
+    ),
+    click.option(
+        "--state",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="State of the rehearsal's engine; by default .goldenfleet/<stack>.json in the project.",
+    ),
+    click.option(
+        "--config",
+        "-c",
+        multiple=True,
+        metavar="KEY=JSON",
+        help="Replace one whole key of the stack's file for this run, e.g. goldenfleet:logRetentionDays=7.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="The result as JSON."),
+)
+
+
+def _deploying(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(epilog=_EXAMPLES)
+@_deploying
+@click.option("--expect-no-changes", is_flag=True, help="Exit with 1 if anything would change.")
+def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> None:
+    """Show what `up` would do; without --endpoint-url, in an empty account. Makes nothing."""
+    what = _Asked(config=overrides(config), **asked)
+    with told_plainly(USAGE, _NOTHING_MADE):
+        act = _previewing(what)
+    with told_plainly(FAILED, _NOTHING_MADE), one_ctrl_c():
+        outcome = what.outcome("preview", act())
+    what.show(outcome)
+    if expect_no_changes and outcome.changes:
+        click.echo(f"goldenfleet: {outcome.changes} resources would change", err=True)
+        sys.exit(FAILED)
+
+
+@click.command(epilog=_EXAMPLES)
+@_deploying
+@click.option("--yes", "-y", is_flag=True, help="Do it without a preview and without asking.")
+def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
+    """Make the cloud what the program says."""
+    what = _Asked(config=overrides(config), **asked)
+    with told_plainly(USAGE, _STOPPED):
+        engine = _checked(what, yes=yes)
+    with told_plainly(FAILED, _STOPPED), one_ctrl_c():
+        if not yes:
+            what.show(what.outcome("preview", engine.preview(_quiet)))
+            _confirm(f"Do this to stack {what.stack}?")
+        what.show(what.outcome("up", engine.up(_telling(what))))
+
+
+@click.command(epilog=_EXAMPLES)
+@_deploying
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def destroy(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
+    """Delete all that `up` made."""
+    what = _Asked(config=overrides(config), **asked)
+    with told_plainly(USAGE, _STOPPED):
+        engine = _checked(what, yes=yes)
+    with told_plainly(FAILED, _STOPPED), one_ctrl_c():
+        if not yes:
+            _confirm(f"Delete everything of stack {what.stack}?")
+        what.show(what.outcome("destroy", engine.destroy(_telling(what))))
+
+
+def _previewing(what: _Asked) -> Callable[[], Result]:
+    """Raises GoldenfleetError for what cannot be previewed as asked."""
+    if what.engine == "pulumi" or what.endpoint_url:
+        engine = what.make()
+        return lambda: engine.preview(_quiet)
+    from fleet.deploy.rehearsed import preview_on_nothing
+    from fleet.stack.settings import load_settings
+
+    settings = load_settings(what.project, what.stack, what.config)
+    return lambda: preview_on_nothing(what.project, what.stack, what.config, settings, _quiet)
+
+
+def _checked(what: _Asked, *, yes: bool) -> _Engine:
+    if what.as_json and not yes:
+        raise click.UsageError("--json needs --yes: a question has no place in it")
+    return what.make()
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        # Nobody there to ask, or Ctrl-C at the question.
+        agreed = False
+        click.echo(err=True)
+    if not agreed:
+        click.echo("goldenfleet: not confirmed, and nothing was done (--yes does not ask)", err=True)
+        sys.exit(USAGE)
+
+
+def _telling(what: _Asked) -> OnStep:
+    """A line for each step as it ends, to a person who waits."""
+    return _quiet if what.as_json or not sys.stderr.isatty() else _tell
+
+
+def _tell(step: Step) -> None:
+    from fleet.deploy.outcome import short_type
+
+    if step.op != "same":
+        click.echo(f"{step.elapsed:6.1f} s  {step.op:8}{short_type(step.type)}  {step.name}", err=True)
+
+
+def _quiet(step: Step) -> None:
+    del step
