@@ -7,20 +7,33 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fleet.stack.settings_base import CertificateArn, Domain, Group
+from fleet.stack.settings_base import CertificateArn, Domain, Group, when
 
 
 class Edge(Group):
     certificate_arn: CertificateArn | None = Field(
-        default=None, description="Certificate of this account and region; with it clients use HTTPS only."
+        default=None,
+        description="Certificate of this account and region; with it clients use HTTPS only.",
+        json_schema_extra=when("In every stack that clients outside reach. Production demands it."),
     )
-    domain: Domain | None = Field(default=None, description="Name that the certificate is for.")
+    domain: Domain | None = Field(
+        default=None,
+        description="Name that the certificate is for.",
+        json_schema_extra=when("With certificateArn."),
+    )
     allowed_cidrs: tuple[IPv4Network, ...] = Field(
-        default=(IPv4Network("0.0.0.0/0"),), min_length=1, description="Where clients may come from."
+        default=(IPv4Network("0.0.0.0/0"),),
+        min_length=1,
+        description="Where clients may come from.",
+        json_schema_extra=when("Where you know your clients' networks."),
     )
     # Below the 75 s for which servers keep idle connections, or the balancer sends on closed ones: 502.
     idle_timeout_seconds: int = Field(
-        default=60, ge=10, le=70, description="How long a connection may be silent, also in a stream."
+        default=60,
+        ge=10,
+        le=70,
+        description="How long a connection may be silent, also in a stream.",
+        json_schema_extra=when("Lower it where idle clients hold too many connections."),
     )
 
     @model_validator(mode="after")
