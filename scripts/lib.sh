@@ -27,7 +27,7 @@ ensure_packages() {
   missing=$(grep -v '^#' "$1" | xargs -n1 sh -c 'dpkg-query -W -f="\${Status}" "$0" 2>/dev/null | grep -q "ok installed" || echo "$0"')
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" != 0 ]; then
-    say "goldenfleet: tests of virtual machines need packages: sudo apt-get install $(echo $missing)"; return 0
+    say "goldenfleet: some tests need packages, and are skipped without: sudo apt-get install $(echo $missing)"; return 0
   fi
   say "goldenfleet: installing" $missing
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
