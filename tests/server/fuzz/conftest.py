@@ -10,7 +10,10 @@ import h11
 import pytest
 
 from server.http.server import HttpServer
+from tests.server.auth.conftest import write_keys
 from tests.server.conftest import Serving, Stage
+
+__all__ = ["write_keys"]
 
 CODE_FIELDS = {"message", "type", "param", "code"}
 

@@ -95,7 +95,7 @@ async def test_no_stream_of_an_engine_deceives_a_client(
             assert FULL.startswith(text), text
             assert text == FULL or not ended_well(got, path), text
 
-    await each(f"{role} {destructive}", 150, check)
+    await each(f"{role} {destructive}", 100, check)
     assert finished
     assert serving.events("request.failed") == []
     assert json.dumps(serving.nodes.snapshot()).count('"in_flight": 0') == len(serving.nodes.nodes)
