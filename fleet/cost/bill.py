@@ -89,6 +89,12 @@ def make_bill(materials: Materials, table: PriceTable) -> Bill:
     return Bill(materials.stack, cases, charged, tuple(_notes(materials, table)))
 
 
+def expected_prices(tier: TierMaterials, table: PriceTable) -> tuple[float, float]:
+    """US dollars an hour of an on-demand and of a spot unit of the tier. Raises PriceUnknown."""
+    likely = _likely_spot(tier, table)
+    return _first(tier, table), mean(table.spot_price(kind) / tier.weight(kind) for kind in likely)
+
+
 def on_demand_units(units: int, base: int, percent: int) -> int:
     """Of `units`: the base, and the share above it rounded up, as Auto Scaling does."""
     base = min(base, units)
@@ -113,8 +119,7 @@ def _tier_lines(tier: TierMaterials, table: PriceTable, case: CaseName) -> Itera
         likely = _likely_spot(tier, table)
         count = spot * mean(1 / tier.weight(kind) for kind in likely)
         nodes += count
-        usd = spot * mean(table.spot_price(kind) / tier.weight(kind) for kind in likely)
-        yield Line(tier.name, "instances", "spot", count, usd)
+        yield Line(tier.name, "instances", "spot", count, spot * expected_prices(tier, table)[1])
     if not nodes:
         return
     if tier.volumes:

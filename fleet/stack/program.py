@@ -16,7 +16,7 @@ from fleet.stack.identity import ControlIdentity
 from fleet.stack.image import Image, published
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
-from fleet.stack.observability import NoticeAlarms, TierAlarms, TierLogs
+from fleet.stack.observability import Observability, TierLogs
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.tier import Tier, TierPlan, volume_problem
 
@@ -61,6 +61,7 @@ def build(settings: Settings) -> None:
     gateway, public = made[settings.gateway.name]
     gateway.track_requests(public, settings.gateway.scaling.requests_per_target)
 
+    Observability(settings, made, ground.notices)
     control = _control(stack, ground.notices, made)
     control_group = ground.firewall.group(CONTROL)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
@@ -74,9 +75,10 @@ def _told(
         pulumi.Output.concat("target-group:", edges[tier.name].target_group.arn) for tier in settings.models
     ]
     nodes = pulumi.Output.all(*groups).apply(",".join)
-    return told
     told: dict[str, dict[str, pulumi.Input[str]]] = {t.name: _engine(t) for t in settings.models}
     told[settings.gateway.name] = {"nodes": nodes, **_access(settings, network)}
+    # What dashboards and alarms look at: a node that is gone cannot be asked.
+    return {tier: {**own, "node_metrics": "on"} for tier, own in told.items()}
 
 
 def _engine(tier: ModelTier) -> dict[str, pulumi.Input[str]]:
@@ -122,7 +124,6 @@ def _ground(settings: Settings) -> Ground:
         settings.edge.allowed_cidrs,
     )
     notices = Notices(settings.stack, [tier.name for tier in settings.tiers])
-    NoticeAlarms(settings.stack, notices)
     return Ground(network, firewall, notices)
 
 
@@ -146,7 +147,6 @@ def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> 
 
 def _tier(settings: Settings, plan: TierPlan, ground: Ground, edge: Edge) -> Tier:
     logs = TierLogs(settings.stack, plan.name, settings.log_retention_days)
-    TierAlarms(settings.stack, plan.name, edge)
     group = ground.firewall.group(plan.name)
     return Tier(plan, edge, ground.network.private_subnet_ids, group, logs.group.arn, ground)
 

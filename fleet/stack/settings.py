@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from fleet.errors import SettingsError
 from fleet.stack.naming import GATEWAY, room_for_tier_name, stack_name_problem
 from fleet.stack.settings_access import Access
+from fleet.stack.settings_alarms import Alarms
 from fleet.stack.settings_base import NAMESPACE, Group, when
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
@@ -27,6 +28,7 @@ from fleet.stack.settings_tier import GatewayTier, ModelTier, Tier
 __all__ = [
     "NAMESPACE",
     "Access",
+    "Alarms",
     "Edge",
     "GatewayTier",
     "ModelTier",
@@ -65,6 +67,11 @@ class Settings(Group):
     tiers: tuple[Tier, ...] = Field(
         description="One tier of gateways, and one or more of model nodes.",
         json_schema_extra=when("Always. Requests that name no model go to the first model tier."),
+    )
+    alarms: Alarms = Field(
+        default=Alarms(),
+        description="What is an alarm, and who hears of it.",
+        json_schema_extra=when("In production: give a destination."),
     )
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
         default=14,

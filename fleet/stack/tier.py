@@ -16,6 +16,7 @@ from fleet.stack.naming import GATEWAY, config_parameter, resource_name
 from fleet.stack.purchase import mixture, warm_pool
 from fleet.stack.settings import NAMESPACE
 from fleet.stack.settings_tier import BaseTier, GatewayTier, ModelTier
+from fleet.stack.observability_names import GROUP_METRICS
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
@@ -159,6 +160,7 @@ class Tier(pulumi.ComponentResource):
             health_check_type="ELB",
             health_check_grace_period=tier.boot.grace_seconds,
             default_instance_warmup=tier.boot.warmup_seconds,
+            enabled_metrics=[aws.autoscaling.Metric(name) for name in GROUP_METRICS],
             # Spot may have no capacity for hours; an update that waits for it would fail and help nobody.
             wait_for_capacity_timeout="0",
             opts=pulumi.ResourceOptions(

@@ -18,6 +18,7 @@ from moto.elbv2.responses import ELBV2Response
 from moto.events.responses import EventsHandler
 
 from fleet.rehearsal.cloud import (
+    alarms,
     detach,
     events,
     groups,
@@ -214,6 +215,7 @@ class Cloud:
         detach.install(world, patches)
         refresh.install(world, patches)
         policies.install(world, patches)
+        alarms.install(patches)
         server.install(self._closing.is_set, patches)
 
     def _locked(self, original: Any) -> Any:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from fleet.rehearsal.resources.aws import Aws
 from fleet.rehearsal.resources.handler import REQUIRED, Handler, Want, tag_changes, tag_list, without_tags
-from fleet.rehearsal.resources.shapes import UNKNOWN
 
 
 class LogGroup(Handler):
@@ -91,11 +90,10 @@ class MetricAlarm(Handler):
 
     def shaped(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         shaped = super().shaped(inputs)
-        dimensions = shaped.pop("dimensions", None)
-        if isinstance(dimensions, Mapping):
-            shaped["Dimensions"] = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        elif dimensions is UNKNOWN:
-            shaped["Dimensions"] = UNKNOWN
+        if "dimensions" in shaped:
+            shaped["Dimensions"] = _dimensions(shaped.pop("dimensions"))
+        if isinstance(shaped.get("Metrics"), list):
+            shaped["Metrics"] = [_query(query) for query in shaped["Metrics"]]
         return shaped
 
     def find(self, aws: Aws, want: Want) -> str | None:
@@ -110,7 +108,7 @@ class MetricAlarm(Handler):
         if set(changed) - {"tags"}:
             self._put(aws, want, without_tags(want))
         if "tags" in changed:
-            self._retag(aws, identity, want)
+            _retag_alarm(aws, identity, want)
 
     def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
         del want
@@ -124,13 +122,70 @@ class MetricAlarm(Handler):
         request = self.fitted(aws, self.create, self.shaped(arguments))
         aws.call(self.create, AlarmName=want.physical, **request)
 
-    def _retag(self, aws: Aws, identity: str, want: Want) -> None:
-        changed, removed = tag_changes(want)
-        arn = aws.arn("cloudwatch", f"alarm:{identity}")
-        if changed:
-            aws.call("cloudwatch.TagResource", ResourceARN=arn, Tags=tag_list(changed))
-        if removed:
-            aws.call("cloudwatch.UntagResource", ResourceARN=arn, TagKeys=removed)
+
+class CompositeAlarm(Handler):
+    """As a metric alarm, over others: AWS deletes none that it still names, so that it must go first."""
+
+    type = "aws:cloudwatch/compositeAlarm:CompositeAlarm"
+    create = "cloudwatch.PutCompositeAlarm"
+    name_argument = "alarmName"
+    updates: ClassVar[Mapping[str, Any]] = dict.fromkeys(
+        ("actionsSuppressor", "alarmActions", "alarmDescription", "insufficientDataActions", "okActions")
+    ) | {"actionsEnabled": True, "alarmRule": REQUIRED, "tags": {}}
+
+    def find(self, aws: Aws, want: Want) -> str | None:
+        asked = {"AlarmNames": [want.physical], "AlarmTypes": ["CompositeAlarm"]}
+        return want.physical if aws.call("cloudwatch.DescribeAlarms", **asked)["CompositeAlarms"] else None
+
+    def make(self, aws: Aws, want: Want) -> str:
+        self._put(aws, want, want.inputs)
+        return want.physical
+
+    def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
+        if set(changed) - {"tags"}:
+            self._put(aws, want, without_tags(want))
+        if "tags" in changed:
+            _retag_alarm(aws, identity, want)
+
+    def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
+        del want
+        return {"arn": aws.arn("cloudwatch", f"alarm:{identity}"), "alarmName": identity}
+
+    def delete(self, aws: Aws, identity: str, want: Want) -> None:
+        del want
+        aws.call("cloudwatch.DeleteAlarms", AlarmNames=[identity])
+
+    def _put(self, aws: Aws, want: Want, arguments: Mapping[str, Any]) -> None:
+        request = self.fitted(aws, self.create, self.shaped(arguments))
+        aws.call(self.create, AlarmName=want.physical, **request)
+
+
+def _dimensions(given: Any) -> Any:
+    """A list of pairs, where pulumi-aws has a mapping."""
+    if not isinstance(given, Mapping):
+        return given
+    return [{"Name": name, "Value": value} for name, value in given.items()]
+
+
+def _query(query: Any) -> Any:
+    """One of metric math: what pulumi-aws calls its metric, AWS calls a MetricStat of a Metric."""
+    if not isinstance(query, Mapping) or not isinstance(query.get("metric"), Mapping):
+        return query
+    metric = dict(query["metric"])
+    statistic = {key: metric.pop(key) for key in ("period", "stat", "unit") if key in metric}
+    if "dimensions" in metric:
+        metric["dimensions"] = _dimensions(metric["dimensions"])
+    rest = {key: value for key, value in query.items() if key != "metric"}
+    return {**rest, "metricStat": {"metric": metric, **statistic}}
+
+
+def _retag_alarm(aws: Aws, identity: str, want: Want) -> None:
+    changed, removed = tag_changes(want)
+    arn = aws.arn("cloudwatch", f"alarm:{identity}")
+    if changed:
+        aws.call("cloudwatch.TagResource", ResourceARN=arn, Tags=tag_list(changed))
+    if removed:
+        aws.call("cloudwatch.UntagResource", ResourceARN=arn, TagKeys=removed)
 
 
 class Dashboard(Handler):
@@ -164,4 +219,4 @@ class Dashboard(Handler):
         aws.call("cloudwatch.DeleteDashboards", DashboardNames=[identity])
 
 
-HANDLERS: tuple[Handler, ...] = (LogGroup(), MetricAlarm(), Dashboard())
+HANDLERS: tuple[Handler, ...] = (LogGroup(), MetricAlarm(), CompositeAlarm(), Dashboard())

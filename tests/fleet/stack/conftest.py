@@ -119,6 +119,15 @@ def refused_changes() -> dict[str, dict[str, Any]]:
     }
 
 
+def told_alarms() -> dict[str, dict[str, Any]]:
+    """Name -> where the rehearsal stack's alarms go."""
+    topic = '{"topicArn": "arn:aws:sns:us-east-1:123456789012:pager"}'
+    return {
+        "alarms by mail": {"config": {"goldenfleet:alarms": '{"email": "oncall@example.com"}'}},
+        "alarms to a topic": {"config": {"goldenfleet:alarms": topic}},
+    }
+
+
 def runs() -> dict[str, dict[str, Any]]:
     configs = {stack: file_config(stack) for stack in STACKS}
     good = {
@@ -128,7 +137,8 @@ def runs() -> dict[str, dict[str, Any]]:
     base = good["rehearsal"]
     bad = {name: _changed(base, **change) for name, change in refused_changes().items()}
     asking = {name: _changed(base, more=more) for name, more in asking_images().items()}
-    return {**good, **bad, **asking}
+    told = {name: _changed(base, **change) for name, change in told_alarms().items()}
+    return {**good, **bad, **asking, **told}
 
 
 def _changed(

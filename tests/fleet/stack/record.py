@@ -35,6 +35,7 @@ class Aws(pulumi.runtime.Mocks):
             "name": f"{args.name}-1a2b3c4",
             "url": f"https://sqs.test/{args.name}",
             "latestVersion": 7,
+            "keyId": f"{args.name}-key",
         }
         return f"{args.typ}/{args.name}", {**made, **args.inputs}
 
@@ -44,6 +45,10 @@ class Aws(pulumi.runtime.Mocks):
                 return {"names": ZONES}
             case "aws:index/getRegion:getRegion":
                 return {"region": "us-east-1"}
+            case "aws:index/getCallerIdentity:getCallerIdentity":
+                return {"accountId": "123456789012"}
+            case "aws:index/getPartition:getPartition":
+                return {"partition": "aws"}
             case "aws:ssm/getParameter:getParameter":
                 return self._parameter(args.args["name"])
             case "aws:ssm/getParametersByPath:getParametersByPath":
@@ -83,7 +88,7 @@ class Recorder(mocks.MockMonitor):
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the wire's name
-        if "pulumi:pulumi:Stack" in request.urn:
+        if "::pulumi:pulumi:Stack::" in request.urn:
             self.outputs = rpc.deserialize_properties(request.outputs)
         return super().RegisterResourceOutputs(request)
 

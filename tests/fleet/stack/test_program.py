@@ -562,9 +562,10 @@ def test_nodes_are_told_what_they_boot_with(registered: Registered) -> None:
         f"{path}/gateway/config": {
             "nodes": f"target-group:arn:aws:{targets.type}:{targets.name}",
             "proxies": ",".join(map(str, blocks)),
+            "node_metrics": "on",
             **({"auth": "off"} if registered.stack == "rehearsal" else secured),
         },
-        f"{path}/model/config": {"engine": engine},
+        f"{path}/model/config": {"engine": engine, "node_metrics": "on"},
     }
 
 
