@@ -13,6 +13,7 @@ Kind = Literal["requests", "tokens"]
 BYTES_PER_TOKEN = 4
 # Requests at a time end at no known time.
 _BUSY_RETRY_S = 1.0
+_MOST_BUCKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Meter(Protocol):
 
 
 class LocalMeter:
-    """`clock` is monotonic seconds. There are as many buckets as the keys document has limits."""
+    """`clock` is monotonic seconds. Each key has its buckets, and where keys have limits by default each
+    subject of a token, so their number is bounded.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -78,9 +81,22 @@ class LocalMeter:
     def _bucket(self, rate: Rate, now: float) -> Bucket:
         bucket = self._buckets.get(rate.name)
         if bucket is None or bucket.capacity != rate.capacity:
+            if len(self._buckets) >= _MOST_BUCKETS:
+                self._make_room(now)
             bucket = self._buckets[rate.name] = Bucket.full(rate.capacity, now)
         bucket.fill(now)
         return bucket
+
+    @property
+    def remembered(self) -> int:
+        return len(self._buckets)
+
+    def _make_room(self, now: float) -> None:
+        """A full bucket says no more than a new one; of the others the oldest go."""
+        kept = [
+            (name, bucket) for name, bucket in self._buckets.items() if bucket.fill(now) < bucket.capacity
+        ]
+        self._buckets = dict(kept[-_MOST_BUCKETS // 2 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,11 @@ class ServerConnection(asyncio.Protocol):
             pairs,
             method=exchange.request.method,
             version=exchange.version,
-            keep_alive=exchange.keep_alive and not self._parser.stopped and not self._shared.closing,
+            keep_alive=exchange.keep_alive
+            # What is still to come of the body is not waited for: see `_served`.
+            and exchange.request.complete
+            and not self._parser.stopped
+            and not self._shared.closing,
             date=self._shared.date(),
         )
 

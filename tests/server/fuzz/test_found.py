@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from server.admission.limits import LocalMeter, Rate
 from server.engines.vllm import VLLM
 from server.resume import Leg, Record, first_leg, next_leg, read
 from server.wire.openai import check_generation
@@ -160,3 +161,34 @@ async def test_a_second_cut_behind_a_resume_by_text_loses_nothing(stage: Any, pl
     # Its text is still two characters behind when it is cut, too.
     hear(leg, "", [30], [0, 10, 20])
     assert next_leg(record, capabilities=VLLM.capabilities).body["prompt"] in ("Pabcd", [0, 10, 20])
+
+
+@pytest.mark.parametrize("path", [b"/nowhere", b"/v1/completions"])
+async def test_who_is_answered_before_its_body_is_whole_is_told_that_the_connection_ends(
+    stage: Any, port: Callable[[Any], Awaitable[Port]], path: bytes
+) -> None:
+    """A client that thinks the connection stays would lose its next request on it."""
+    gateway = await stage.gateway((await stage.engine()).address, requests_per_minute=1)
+    await gateway.post("/v1/completions", {"prompt": "x"})
+    target = await port(gateway)
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+    [(status, headers, _)] = responses_in(await target.exchange([head]), asked=1)
+    assert status in (404, 429)
+    assert headers["connection"] == "close"
+
+
+async def test_an_issuer_s_many_subjects_do_not_fill_the_memory() -> None:
+    """A default limit gives each subject of a token a bucket: those that say nothing new go first."""
+    now = 0.0
+    meter = LocalMeter(lambda: now)
+    first = Rate("first", "requests", 10)
+    for number in range(30_000):
+        await meter.take([Rate(f"subject-{number}", "requests", 10)], 0)
+        now += 0.001
+    assert meter.remembered <= 10_000
+    # Who has just used up its limit is not forgotten among them.
+    for _ in range(10):
+        await meter.take([first], 0)
+    for number in range(4000):
+        await meter.take([Rate(f"other-{number}", "requests", 10)], 0)
+    assert (await meter.take([first], 0)).wait_s
