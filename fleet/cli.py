@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fleet.rehearsal.rehearsal import Rehearsal
     from fleet.rehearsal.report import Facts, Report
 
-_MODEL = "goldenfleet-embedded"
 NOTICED = 1
 _STOPPED = "stopped; nothing is left running"
 _MOST_NODES = 32  # of a tier; each takes some 100 MB and a share of this machine's cores
@@ -190,7 +189,7 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
             facts = rehearsal.run()
         if checked.plan.keep:
             outputs.give(make_report(facts), facts)
-            _stay(rehearsal, directory)
+            _stay(rehearsal, directory, checked.models[0])
         with progress.live():
             facts = rehearsal.destroy(facts)
     report = make_report(facts)
@@ -199,10 +198,10 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
     return report.kept_the_promise
 
 
-def _stay(rehearsal: Rehearsal, directory: Path) -> None:
+def _stay(rehearsal: Rehearsal, directory: Path, model: str) -> None:
     endpoint, nodes = rehearsal.endpoint, rehearsal.nodes
     emulated = f"--endpoint-url {rehearsal.aws_endpoint} --state {directory / 'state.json'}"
-    chat = f'"model": "{_MODEL}", "messages": [{{"role": "user", "content": "What is a notice?"}}]'
+    chat = f'"model": "{model}", "messages": [{{"role": "user", "content": "What is a notice?"}}]'
     post = "-H 'content-type: application/json' -d"
     drain = """'{"reason": "a try", "deadline_s": 60}'"""
     lines = [

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+EMBEDDED_MODEL = "goldenfleet-embedded"
+"""Name by which clients ask for the embedded engine's model, where its tier gives it no other."""
+
 Kind = Literal["generate", "generate_stream", "chat", "chat_stream"]
 Outcome = Literal["ok", "lost", "truncated", "diverged"]
 

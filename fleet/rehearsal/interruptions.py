@@ -10,7 +10,7 @@ from fleet.rehearsal.errors import ImpossibleError, UnknownInterruptionError
 from fleet.rehearsal.report import Interruption
 
 KINDS = ("spot", "kill", "scale-in")
-TIERS = ("gateway", "model")
+GATEWAY, MODEL = "gateway", "model"
 STORM = "storm"
 LEAST_MODELS = 2  # a scale-in below this would leave nowhere to resume
 NONE = "none"
@@ -31,48 +31,71 @@ class Step:
         return self.kind if self.kind == STORM else f"{self.kind}:{self.tier}"
 
 
-def parse(text: str) -> tuple[Step, ...]:
+@dataclass(frozen=True)
+class Tiers:
+    """Names of a stack's tiers. A role's name stands for the gateways, and for the first model tier."""
+
+    gateway: str = GATEWAY
+    models: tuple[str, ...] = (MODEL,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.gateway, *self.models)
+
+    def named(self, tier: str) -> str | None:
+        """The tier that is meant, or None."""
+        return tier if tier in self.names else {GATEWAY: self.gateway, MODEL: self.models[0]}.get(tier)
+
+
+def parse(text: str, tiers: Tiers = Tiers()) -> tuple[Step, ...]:
     """The steps of `default`, `storm`, `none`, or a comma list such as `spot:model,kill:gateway`.
 
     Raises UnknownInterruptionError.
     """
     if text == NONE:
         return ()
-    return tuple(_step(name.strip()) for name in _SEQUENCES.get(text, text).split(","))
+    return tuple(_step(name.strip(), tiers) for name in _SEQUENCES.get(text, text).split(","))
 
 
-def _step(name: str) -> Step:
+def _step(name: str, tiers: Tiers) -> Step:
     if name == STORM:
         return Step(STORM, "")
-    kind, _, tier = name.partition(":")
-    if kind not in KINDS or tier not in TIERS:
+    kind, _, asked = name.partition(":")
+    tier = tiers.named(asked)
+    if kind not in KINDS or tier is None:
         raise UnknownInterruptionError(
             f"there is no interruption {name!r}",
             f"Use default, storm, none, or a list of KIND:TIER with KIND one of {', '.join(KINDS)} "
-            f"and TIER one of {', '.join(TIERS)}.",
+            f"and TIER one of {', '.join(tiers.names)}.",
         )
     return Step(kind, tier)
 
 
-def check_possible(steps: Sequence[Step], sizes: Mapping[str, int], spot: Mapping[str, int]) -> None:
+def check_possible(
+    steps: Sequence[Step],
+    sizes: Mapping[str, int],
+    spot: Mapping[str, int],
+    tiers: Tiers = Tiers(),
+) -> None:
     """Raise ImpossibleError, before anything starts, when a fleet of these sizes cannot be interrupted so.
 
     `sizes` and `spot` are nodes and spot nodes by tier.
     """
     left = dict(sizes)
     for step in steps:
+        option = "--models" if step.tier in tiers.models else "--gateways"
         if step.kind == "scale-in":
             left[step.tier] -= 1
-            least = LEAST_MODELS if step.tier == "model" else 1
+            least = LEAST_MODELS if step.tier in tiers.models else 1
             if left[step.tier] < least:
                 raise ImpossibleError(
                     f"{step} would leave {left[step.tier]} {step.tier} nodes of at least {least}",
-                    f"Start with more: --{step.tier}s {sizes[step.tier] + least - left[step.tier]}.",
+                    f"Start with more: {option} {sizes[step.tier] + least - left[step.tier]}.",
                 )
         elif step.kind == "spot" and not spot[step.tier]:
             raise ImpossibleError(
                 f"{step} needs a spot node, and the {step.tier} tier has none",
-                f"Start with more: --{step.tier}s {sizes[step.tier] + 1}, or lower onDemandBase.",
+                f"Start with more: {option} {sizes[step.tier] + 1}, or lower onDemandBase.",
             )
         elif step.kind == STORM and not sum(spot.values()):
             raise ImpossibleError("a storm needs spot nodes, and no tier has one", "Start with more nodes.")

@@ -1,7 +1,8 @@
 """The clients of a rehearsal: a process of its own, so that measuring does not starve what is measured.
 
-`python -m fleet.rehearsal.load --url URL --clients N --seed N --out FILE` writes one Answer as a JSON line
-per request until it gets SIGTERM; then it starts no request any more, finishes those that run, and exits.
+`python -m fleet.rehearsal.load --url URL --model NAME --clients N --seed N --out FILE` writes one Answer as a
+JSON line per request until it gets SIGTERM; then it starts no request any more, finishes those that run, and
+exits.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from typing import Any
 import click
 from goldenfleet_client import AsyncClient, Generation, GoldenfleetError, StreamTruncated
 
-from fleet.rehearsal.answers import Answer, Kind, Question, questions
+from fleet.rehearsal.answers import EMBEDDED_MODEL, Answer, Kind, Question, questions
 
-MODEL = "goldenfleet-embedded"
 _THINK_SECONDS = (0.2, 1.2)  # keeps two cores busy, but not drowning, with this many clients:
 _CLIENTS_AT_EASE = 40
 _STREAMING_SHARE = 0.25  # of that: who reads a stream is soon back, so that any node has some at any moment
@@ -118,7 +118,7 @@ async def _said(api: AsyncClient, question: Question, kind: Kind, on_chunk: Call
 async def undisturbed(url: str, asked: Sequence[Question]) -> Mapping[str, str]:
     """Every question's answer by an engine that nothing interrupts: key -> text. Raises GoldenfleetError."""
     at_once = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncClient(url, model=MODEL) as api:
+    async with AsyncClient(url, model=EMBEDDED_MODEL) as api:
 
         async def one(question: Question) -> tuple[str, str]:
             async with at_once:
@@ -128,22 +128,31 @@ async def undisturbed(url: str, asked: Sequence[Question]) -> Mapping[str, str]:
         return dict(await asyncio.gather(*map(one, asked)))
 
 
-async def run_load(url: str, clients: int, seed: int, record: Record, stop: asyncio.Event) -> None:
+async def run_load(
+    url: str,
+    clients: int,
+    seed: int,
+    record: Record,
+    stop: asyncio.Event,
+    models: Sequence[str] = (EMBEDDED_MODEL,),
+) -> None:
     """Run `clients` clients until `stop`; returns when the last of them has read its last answer.
 
     The more there are, the longer each thinks: what they ask for together is what the machine can give.
+    Of several models each has its clients, those that stream and others.
     """
     patience = max(1.0, clients / _CLIENTS_AT_EASE)
     context = ssl.create_default_context()  # costs more than everything else in a client: one for all
     async with AsyncExitStack() as open_clients, asyncio.TaskGroup() as tasks:
         for number in range(clients):
+            model = models[number // 2 % len(models)]
             api = await open_clients.enter_async_context(
-                AsyncClient(url, model=MODEL, verify=context, random=random.Random(f"{seed}-{number}").random)
+                AsyncClient(url, model=model, verify=context, random=random.Random(f"{seed}-{number}").random)
             )
             tasks.create_task(LoadClient(number, api, questions(), seed, record, patience).run(stop))
 
 
-async def _until_told_to_stop(url: str, clients: int, seed: int, out: Path) -> None:
+async def _until_told_to_stop(url: str, models: Sequence[str], clients: int, seed: int, out: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     with out.open("a", buffering=1) as lines:
@@ -151,16 +160,17 @@ async def _until_told_to_stop(url: str, clients: int, seed: int, out: Path) -> N
         def record(answer: Answer) -> None:
             lines.write(answer.line())
 
-        await run_load(url, clients, seed, record, stop)
+        await run_load(url, clients, seed, record, stop, models)
 
 
 @click.command()
 @click.option("--url", required=True)
+@click.option("--model", "models", multiple=True, default=[EMBEDDED_MODEL])
 @click.option("--clients", type=int, required=True)
 @click.option("--seed", type=int, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(url: str, clients: int, seed: int, out: Path) -> None:
-    asyncio.run(_until_told_to_stop(url, clients, seed, out))
+def main(url: str, models: tuple[str, ...], clients: int, seed: int, out: Path) -> None:
+    asyncio.run(_until_told_to_stop(url, models, clients, seed, out))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def node_environment(instance: InstanceView, endpoint_url: str, time_scale: floa
 class Nodes:
     """The processes of all instances: the cloud's InstanceListener.
 
-    With a disk `image`, the first spot node of the model tier is a virtual machine booted from it; `virtual`
+    With a disk `image`, the first spot node of a model tier is a virtual machine booted from it; `virtual`
     is its instance id.
     """
 
@@ -141,7 +141,7 @@ class Nodes:
 
 
 def _may_be_virtual(instance: InstanceView) -> bool:
-    return instance.tier == "model" and instance.purchase_option == "spot"
+    return " --role model " in instance.user_data and instance.purchase_option == "spot"
 
 
 def machine_command(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from fleet.errors import ImageMissingError
 from fleet.rehearsal import interruptions
+from fleet.rehearsal.answers import EMBEDDED_MODEL
 from fleet.rehearsal.envoy import HOST
 from fleet.rehearsal.errors import RehearsalError
-from fleet.rehearsal.interruptions import Step
+from fleet.rehearsal.interruptions import Step, Tiers
 from fleet.rehearsal.ports import check_free, check_nodes_can_listen
 from fleet.stack.settings import GatewayTier, ModelTier, Settings, load_settings
 
@@ -43,10 +44,6 @@ class Plan:
     def time_scale(self) -> float:
         return self.notice_seconds / NOTICE_SECONDS
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        return interruptions.parse(self.interrupt)
-
     def told(self) -> dict[str, object]:
         """What the report repeats."""
         return {
@@ -55,7 +52,6 @@ class Plan:
             "duration_s": self.duration_s,
             "notice_seconds": self.notice_seconds,
             "time_scale": self.time_scale,
-            "interrupt": [str(step) for step in self.steps],
             "seed": self.seed,
             "gateways": self.gateways,
             "models": self.models,
@@ -70,6 +66,17 @@ class Checked:
     plan: Plan
     settings: Settings
     config: Mapping[str, str]
+    steps: tuple[Step, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names by which clients ask for the models, in the order of their tiers."""
+        return tuple(dict.fromkeys(tier.model or EMBEDDED_MODEL for tier in self.settings.models))
+
+    def told(self) -> dict[str, object]:
+        """What the report repeats."""
+        steps = [str(step) for step in self.steps]
+        return {**self.plan.told(), "interrupt": steps, "served": list(self.models)}
 
     @property
     def tiers(self) -> dict[str, GatewayTier | ModelTier]:
@@ -80,7 +87,6 @@ def check(plan: Plan) -> Checked:
     """Raise a GoldenfleetError for whatever would fail later: settings, sizes, images, ports."""
     if not all(map(math.isfinite, (plan.notice_seconds, plan.duration_s))):
         raise RehearsalError("--notice-seconds and --duration must be finite numbers")
-    steps = plan.steps
     _check_disk(plan.image)
     settings = load_settings(plan.project, plan.stack, plan.config)
     wanted = settings.with_desired(
@@ -88,13 +94,18 @@ def check(plan: Plan) -> Checked:
     )
     if plan.image is not None:
         wanted = _with_patience(wanted, plan.time_scale)
+    tiers = Tiers(settings.gateway.name, tuple(tier.name for tier in settings.models))
+    config = {**plan.config, **wanted}
     checked = Checked(
-        plan, load_settings(plan.project, plan.stack, {**plan.config, **wanted}), {**plan.config, **wanted}
+        plan,
+        load_settings(plan.project, plan.stack, config),
+        config,
+        interruptions.parse(plan.interrupt, tiers),
     )
     _check_images(checked)
     sizes = {name: tier.capacity.desired for name, tier in checked.tiers.items()}
     spot = {name: spot_nodes(tier) for name, tier in checked.tiers.items()}
-    interruptions.check_possible(steps, sizes, spot)
+    interruptions.check_possible(checked.steps, sizes, spot, tiers)
     check_free(HOST, plan.port)
     check_nodes_can_listen()
     return checked

@@ -105,7 +105,7 @@ class Rehearsal:
             memory_peak_mib=self._watch.memory_peak_mib,
             seconds=time.monotonic() - self._began,
             steps=self._steps,
-            settings=self._plan.told(),
+            settings=self._checked.told(),
             policies=self._policies,
         )
 
@@ -280,6 +280,7 @@ class Rehearsal:
         out = self._dir / "answers.jsonl"
         command = [sys.executable, "-m", "fleet.rehearsal.load", "--url", self.endpoint, "--out", str(out)]
         command += ["--clients", str(plan.clients), "--seed", str(plan.seed)]
+        command += [part for model in self._checked.models for part in ("--model", model)]
         self._processes.start("load", command, env=base_environment(), cwd=self._dir)
         self._watch.vital("load")
         with self._step("load"):
@@ -307,7 +308,7 @@ class Rehearsal:
             notice_seconds=self._plan.notice_seconds,
             seed=self._plan.seed,
         )
-        play.run(self._plan.steps)
+        play.run(self._checked.steps)
         if self._plan.keep:
             return play  # without metrics nothing scales, and the fleet stays as it was reported
         # Not before: a group that scales on its own would blur which node replaces which.

@@ -20,7 +20,6 @@ _COLOURS = {"on-demand": "#3b6ea5", "spot": "#e0a030"}
 _BOOT, _DRAIN, _WRONG, _INK = "#d9d9d9", "#b03a2e", "#c00000", "#333333"
 _BAR = 0.62
 _MARKS = {"spot": ("v", "spot notice"), "kill": ("X", "killed, no notice"), "scale-in": ("s", "scale-in")}
-_TIERS = ("gateway", "model")
 _DPI = 130
 
 
@@ -39,7 +38,7 @@ def draw(facts: Facts, path: Path) -> None:
 
 
 def _ordered(lives: Sequence[NodeLife]) -> list[NodeLife]:
-    return sorted(lives, key=lambda life: (_TIERS.index(life.tier), life.launched_at, life.instance_id))
+    return sorted(lives, key=lambda life: (life.tier, life.launched_at, life.instance_id))
 
 
 def _draw_nodes(axes: Axes, facts: Facts, lives: Sequence[NodeLife]) -> None:

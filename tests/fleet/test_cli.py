@@ -59,14 +59,16 @@ def refused(result: Result, *words: str) -> None:
 
 def test_unknown_setting(rehearse: Rehearse, project: Path) -> None:
     """A key of the stack's file that does not exist is named."""
-    edit(project, "desired: 3", "desired: 3\n      desried: 3")
-    refused(rehearse(), "goldenfleet:tiers.model.desried", "no such setting", "Pulumi.rehearsal.yaml")
+    edit(project, "desired: 3", "desired: 3, desried: 3")
+    refused(
+        rehearse(), "goldenfleet:tiers.model.capacity.desried", "no such setting", "Pulumi.rehearsal.yaml"
+    )
 
 
 def test_impossible_capacity(rehearse: Rehearse, project: Path) -> None:
     """Capacity numbers that contradict each other are named, with a way out."""
-    edit(project, "min: 1\n      desired: 3\n      max: 6", "min: 7\n      desired: 3\n      max: 6")
-    refused(rehearse(), "goldenfleet:tiers.model", "min 7 is above max 6")
+    edit(project, "{min: 1, desired: 3, max: 6}", "{min: 7, desired: 3, max: 6}")
+    refused(rehearse(), "goldenfleet:tiers.model.capacity", "min 7 is above max 6")
 
 
 def test_stack_name_too_long(rehearse: Rehearse) -> None:

@@ -8,6 +8,7 @@ from fleet.rehearsal.cloud import InstanceView
 from fleet.rehearsal.errors import ImpossibleError, UnknownInterruptionError
 from fleet.rehearsal.interruptions import (
     Step,
+    Tiers,
     check_possible,
     choose_storm,
     choose_victim,
@@ -70,6 +71,16 @@ def test_unknown(text: str) -> None:
 def test_parse(text: str, steps: list[str]) -> None:
     """Names stand for sequences; a list is taken in its order."""
     assert [str(step) for step in parse(text)] == steps
+
+
+def test_a_role_stands_for_a_tier() -> None:
+    """Sequences name roles: the gateways, and the first model tier; a tier's own name goes first."""
+    tiers = Tiers("front", ("small", "large"))
+    assert [step.tier for step in parse("default", tiers)] == ["small", "front", "small", "small"]
+    assert [step.tier for step in parse("kill:large,spot:front", tiers)] == ["large", "front"]
+    assert parse("spot:model", Tiers("gateway", ("first", "model")))[0].tier == "model"
+    with pytest.raises(ImpossibleError, match="--models 3"):
+        check_possible(parse("scale-in:large", tiers), {"front": 2, "small": 3, "large": 2}, {}, tiers)
 
 
 @pytest.mark.parametrize(

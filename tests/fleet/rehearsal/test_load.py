@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from goldenfleet_client import AsyncClient, RetryPolicy
 
-from fleet.rehearsal.answers import Answer, judge, questions
-from fleet.rehearsal.load import MODEL, ask, run_load, undisturbed
+from fleet.rehearsal.answers import EMBEDDED_MODEL, Answer, judge, questions
+from fleet.rehearsal.load import ask, run_load, undisturbed
 from fleet.rehearsal.ports import free_port, listens
 from fleet.rehearsal.processes import Processes
 
@@ -38,7 +38,7 @@ def expected(engine: str) -> Mapping[str, str]:
 async def test_nobody_there() -> None:
     """An endpoint that is down makes answers that say so; the load goes on."""
     url = f"http://{HOST}:{free_port(HOST)}"
-    async with AsyncClient(url, model=MODEL, retry=RetryPolicy(retries=0)) as api:
+    async with AsyncClient(url, model=EMBEDDED_MODEL, retry=RetryPolicy(retries=0)) as api:
         for kind in ("chat", "generate_stream"):
             answer = await ask(api, ASKED[0], kind)  # type: ignore[arg-type]
             assert judge(answer, {}) == "lost"
@@ -60,7 +60,7 @@ async def test_cut_stream() -> None:
 
     async with await asyncio.start_server(cut, HOST, 0) as server:
         url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
-        async with AsyncClient(url, model=MODEL, retry=RetryPolicy(retries=0, resumes=0)) as api:
+        async with AsyncClient(url, model=EMBEDDED_MODEL, retry=RetryPolicy(retries=0, resumes=0)) as api:
             answer = await ask(api, ASKED[0], "generate_stream")
     assert judge(answer, {}) == "truncated"
     assert answer.text == "one"
@@ -70,7 +70,7 @@ async def test_cut_stream() -> None:
 async def test_every_kind_says_the_same(engine: str) -> None:
     """Streamed or whole, an undisturbed answer is the expected one."""
     texts = await undisturbed(engine, ASKED)
-    async with AsyncClient(engine, model=MODEL) as api:
+    async with AsyncClient(engine, model=EMBEDDED_MODEL) as api:
         for question in (ASKED[0], ASKED[-1]):
             kinds = ("chat", "chat_stream") if question.chat else ("generate", "generate_stream")
             answers = [await ask(api, question, kind) for kind in kinds]  # type: ignore[arg-type]

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fleet.rehearsal.errors import RehearsalError
+from fleet.rehearsal.errors import RehearsalError, UnknownInterruptionError
 from fleet.rehearsal.plan import Plan, check, spot_nodes
 from fleet.rehearsal.ports import free_port
 from fleet.stack.settings import load_settings
@@ -64,3 +65,30 @@ def test_a_virtual_machine_is_given_time_to_boot(tmp_path: Path) -> None:
     checked = check(Plan(PROJECT, port=free_port("127.0.0.1"), image=disk))
     assert checked.tiers["model"].boot.grace_seconds * checked.plan.time_scale >= 300
     assert checked.tiers["gateway"].boot == load_settings(PROJECT, "rehearsal").gateway.boot
+
+
+def two_model_tiers() -> dict[str, str]:
+    """The rehearsal's tiers, with a second model tier under another name."""
+    first = load_settings(PROJECT, "rehearsal")
+    gateway, model = (tier.model_dump(mode="json", by_alias=True) for tier in first.tiers)
+    second = {**model, "name": "second", "model": "second-model"}
+    return {"goldenfleet:tiers": json.dumps([gateway, model, second])}
+
+
+def test_model_tiers_have_their_sizes_and_clients() -> None:
+    """Every model tier starts at the size asked for, and every model is asked."""
+    checked = check(
+        Plan(
+            PROJECT, models=2, port=free_port("127.0.0.1"), interrupt="spot:second", config=two_model_tiers()
+        )
+    )
+    sizes = {name: tier.capacity.desired for name, tier in checked.tiers.items()}
+    assert sizes == {"gateway": 2, "model": 2, "second": 2}
+    assert checked.models == ("goldenfleet-embedded", "second-model")
+    assert checked.told()["interrupt"] == ["spot:second"]
+
+
+def test_an_interruption_of_no_tier_is_refused() -> None:
+    """The stack's own tiers are named."""
+    with pytest.raises(UnknownInterruptionError, match="TIER one of gateway, model, second"):
+        check(Plan(PROJECT, port=free_port("127.0.0.1"), interrupt="spot:third", config=two_model_tiers()))
