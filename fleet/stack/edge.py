@@ -38,6 +38,8 @@ class EdgePlan:
     idle_timeout_seconds: int
     deregistration_delay_seconds: int
     protected: bool
+    log_bucket: pulumi.Input[str] | None = None
+    """Where each request is noted down; None is nowhere."""
 
 
 class Edge(pulumi.ComponentResource):
@@ -74,6 +76,7 @@ class Edge(pulumi.ComponentResource):
             drop_invalid_header_fields=True,
             desync_mitigation_mode="strictest",
             enable_deletion_protection=plan.protected,
+            access_logs=_access_logs(plan),
             opts=self._child,
         )
 
@@ -123,3 +126,9 @@ class Edge(pulumi.ComponentResource):
             default_actions=[action],
             opts=self._child,
         )
+
+
+def _access_logs(plan: EdgePlan) -> aws.lb.LoadBalancerAccessLogsArgs | None:
+    if plan.log_bucket is None:
+        return None
+    return aws.lb.LoadBalancerAccessLogsArgs(bucket=plan.log_bucket, prefix=plan.tier, enabled=True)

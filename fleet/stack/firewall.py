@@ -20,6 +20,7 @@ HTTPS = 443
 PUBLIC_BALANCER = "public-balancer"
 MODEL_BALANCER = "model-balancer"
 CONTROL = "control"
+ENDPOINTS = "endpoints"
 
 
 class Flow(NamedTuple):
@@ -53,19 +54,29 @@ class Firewall(pulumi.ComponentResource):
         vpc_id: pulumi.Input[str],
         public_ports: Sequence[int],
         clients: Sequence[IPv4Network],
+        *,
+        endpoints: bool,
+        leads_out: bool,
     ) -> None:
+        """`endpoints` says whether AWS has doors inside the VPC, `leads_out` whether nodes reach more."""
         name = resource_name(stack, "firewall")
         super().__init__("goldenfleet:stack:Firewall", name)
         self._stack = stack
         self._child = pulumi.ResourceOptions(parent=self)
-        # These call AWS's interfaces, over HTTPS through the NAT gateway.
+        # These call AWS's interfaces, over HTTPS: through the NAT gateway, or through endpoints.
         callers = (gateway, *models, CONTROL)
-        parts = (PUBLIC_BALANCER, MODEL_BALANCER, *callers)
+        inside = (ENDPOINTS,) if endpoints else ()
+        parts = (PUBLIC_BALANCER, MODEL_BALANCER, *callers, *inside)
         self._groups = {part: self._group(part, vpc_id) for part in parts}
         for flow in flows(gateway, models):
             self._allow(flow)
         for part in callers:
-            self._allow_aws(part)
+            for door in inside:
+                self._allow(Flow(part, door, HTTPS))
+            if leads_out:
+                self._allow_out(part, block=ANYWHERE)
+            else:
+                self._allow_out(part, prefixes=_s3())
         for port in public_ports:
             for block in clients:
                 self._allow_clients(port, block)
@@ -102,14 +113,15 @@ class Firewall(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _allow_aws(self, part: str) -> None:
+    def _allow_out(self, part: str, *, block: str | None = None, prefixes: str | None = None) -> None:
         aws.vpc.SecurityGroupEgressRule(
             resource_name(self._stack, f"{part}-https"),
             security_group_id=self.group(part),
-            cidr_ipv4=ANYWHERE,
             ip_protocol="tcp",
             from_port=HTTPS,
             to_port=HTTPS,
+            cidr_ipv4=block,
+            prefix_list_id=prefixes,
             opts=self._child,
         )
 
@@ -123,3 +135,8 @@ class Firewall(pulumi.ComponentResource):
             to_port=port,
             opts=self._child,
         )
+
+
+def _s3() -> str:
+    """S3 has a gateway endpoint, which has no security group: its addresses are a list that AWS keeps."""
+    return aws.ec2.get_managed_prefix_list(name=f"com.amazonaws.{aws.get_region().region}.s3").id

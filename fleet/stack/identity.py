@@ -93,9 +93,14 @@ def control_statements(
     queue_arn: pulumi.Input[str],
     group_arns: Sequence[pulumi.Input[str]],
     target_group_arns: Sequence[pulumi.Input[str]],
+    key_arn: pulumi.Input[str] | None = None,
 ) -> list[Statement]:
-    """The control handler reads notices, takes nodes of these groups out, and lets them go."""
+    """The control handler reads notices, takes nodes of these groups out, and lets them go.
+
+    `key_arn` is of the key that encrypts the queue, where it is not SQS's own.
+    """
     return [
+        *([] if key_arn is None else [allow(["kms:Decrypt"], [key_arn])]),
         allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [queue_arn]),
         allow(["autoscaling:CompleteLifecycleAction", "autoscaling:DetachInstances"], group_arns),
         allow(["elasticloadbalancing:DeregisterTargets"], target_group_arns),
@@ -134,11 +139,12 @@ class ControlIdentity(pulumi.ComponentResource):
         queue_arn: pulumi.Input[str],
         group_arns: Sequence[pulumi.Input[str]],
         target_group_arns: Sequence[pulumi.Input[str]],
+        key_arn: pulumi.Input[str] | None = None,
     ) -> None:
         name = resource_name(stack, "control")
         super().__init__("goldenfleet:stack:ControlIdentity", name)
         child = pulumi.ResourceOptions(parent=self)
         self.role = aws.iam.Role(name, assume_role_policy=trust("lambda.amazonaws.com"), opts=child)
-        statements = control_statements(queue_arn, group_arns, target_group_arns)
+        statements = control_statements(queue_arn, group_arns, target_group_arns, key_arn)
         aws.iam.RolePolicy(name, role=self.role.name, policy=policy(statements), opts=child)
         self.register_outputs({"roleArn": self.role.arn})

@@ -8,7 +8,16 @@ GATEWAY = "gateway"
 MODEL = "model"
 """Roles of tiers. A tier's name is its own."""
 
-RESERVED = ("control", "firewall", "model-balancer", "network", "notices", "public-balancer", "shared")
+RESERVED = (
+    "control",
+    "endpoints",
+    "firewall",
+    "model-balancer",
+    "network",
+    "notices",
+    "public-balancer",
+    "shared",
+)
 """Parts of a stack that are no tier's."""
 
 LOAD_BALANCER_NAME_LIMIT = 32
@@ -78,3 +87,8 @@ def keys_parameter(stack: str) -> str:
 
 def log_group(stack: str, tier: str) -> str:
     return f"/goldenfleet/{stack}/{tier}"
+
+
+def log_groups(stack: str) -> str:
+    """All of them, as ARNs have it."""
+    return f"/goldenfleet/{stack}/*"

@@ -42,14 +42,18 @@ def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]
 class Notices(pulumi.ComponentResource):
     """Depend on it where nodes boot: an event that comes before its rule is lost."""
 
-    def __init__(self, stack: str, tiers: Sequence[str]) -> None:
+    def __init__(self, stack: str, tiers: Sequence[str], key_arn: pulumi.Input[str] | None = None) -> None:
+        """`key_arn` is of the key that encrypts messages; None is SQS's own."""
         self._name = resource_name(stack, "notices")
         super().__init__("goldenfleet:stack:Notices", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
+        self._encryption: dict[str, Any] = (
+            {"sqs_managed_sse_enabled": True} if key_arn is None else {"kms_master_key_id": key_arn}
+        )
         self.dead_letters = aws.sqs.Queue(
             f"{self._name}-dead",
             message_retention_seconds=_DEAD_LETTER_KEPT_SECONDS,
-            sqs_managed_sse_enabled=True,
+            **self._encryption,
             opts=self._child,
         )
         self.queue = self._queue()
@@ -66,7 +70,7 @@ class Notices(pulumi.ComponentResource):
             message_retention_seconds=_NOTICE_KEPT_SECONDS,
             visibility_timeout_seconds=30,
             receive_wait_time_seconds=20,
-            sqs_managed_sse_enabled=True,
+            **self._encryption,
             redrive_policy=redrive,
             opts=self._child,
         )

@@ -11,14 +11,18 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from fleet.errors import GoldenfleetError, SettingsError
 from fleet.stack import outputs, tags
 from fleet.stack.edge import Edge, EdgePlan
-from fleet.stack.firewall import CONTROL, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
+from fleet.stack.encryption import Account, OwnKey
+from fleet.stack.endpoints import Endpoints
+from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import ControlIdentity
 from fleet.stack.image import Image, published
+from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import Observability, TierLogs
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.tier import Tier, TierPlan, volume_problem
+from fleet.stack.web_firewall import WebFirewall
 
 
 class Ground(NamedTuple):
@@ -27,6 +31,15 @@ class Ground(NamedTuple):
     network: Network
     firewall: Firewall
     notices: Notices
+    endpoints: Endpoints | None
+    logs: LogBucket | None
+    key_arn: pulumi.Input[str] | None
+
+    @property
+    def before_nodes(self) -> list[pulumi.Resource]:
+        """What a node needs as soon as it boots."""
+        parts = (self.network, self.firewall, self.notices, self.endpoints)
+        return [part for part in parts if part is not None]
 
 
 def main() -> None:
@@ -56,13 +69,16 @@ def build(settings: Settings) -> None:
     in_order: tuple[GatewayTier | ModelTier, ...] = (*settings.models, settings.gateway)
     for tier in in_order:
         secrets = _secrets(settings) if tier is settings.gateway else []
-        plan = TierPlan(stack, images[tier.name], tier, told[tier.name], secrets)
+        plan = TierPlan(stack, images[tier.name], tier, told[tier.name], secrets, ground.key_arn)
         made[tier.name] = _tier(settings, plan, ground, edges[tier.name]), edges[tier.name]
     gateway, public = made[settings.gateway.name]
     gateway.track_requests(public, settings.gateway.scaling.requests_per_target)
 
     Observability(settings, made, ground.notices)
-    control = _control(stack, ground.notices, made)
+    if settings.edge.waf != "none":
+        existing = None if settings.edge.waf == "managed" else settings.edge.waf
+        WebFirewall(stack, public.load_balancer.arn, existing)
+    control = _control(stack, ground, made)
     control_group = ground.firewall.group(CONTROL)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
@@ -122,9 +138,39 @@ def _ground(settings: Settings) -> Ground:
         network.vpc_id,
         ports,
         settings.edge.allowed_cidrs,
+        endpoints=settings.network.endpoints,
+        leads_out=settings.network.leads_out,
     )
-    notices = Notices(settings.stack, [tier.name for tier in settings.tiers])
-    return Ground(network, firewall, notices)
+    key_arn = _key(settings)
+    notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn)
+    endpoints = None
+    if settings.network.endpoints:
+        door = firewall.group(ENDPOINTS)
+        endpoints = Endpoints(settings.stack, network.vpc_id, network.private_subnet_ids, door)
+    logs = _logs(settings, network)
+    return Ground(network, firewall, notices, endpoints, logs, key_arn)
+
+
+def _key(settings: Settings) -> pulumi.Input[str] | None:
+    """ARN of the key that encrypts what the stack keeps; None is each service's own."""
+    match settings.security.key:
+        case "aws":
+            return None
+        case "own":
+            return OwnKey(settings.stack, Account.here()).arn
+        case arn:
+            return arn
+
+
+def _logs(settings: Settings, network: Network) -> LogBucket | None:
+    """Where requests and connections are noted down, and the flow log that does the latter."""
+    if not (settings.access_logs or settings.flow_logs):
+        return None
+    days, emptied = settings.security.logs_kept_days, not settings.production
+    bucket = LogBucket(settings.stack, Account.here(), days, emptied=emptied)
+    if settings.flow_logs:
+        FlowLog(settings.stack, network.vpc_id, bucket)
+    return bucket
 
 
 def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> Edge:
@@ -139,6 +185,7 @@ def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> 
         idle_timeout_seconds=settings.edge.idle_timeout_seconds,
         deregistration_delay_seconds=tier.drain.deregistration_delay_seconds,
         protected=settings.production,
+        log_bucket=ground.logs.name if ground.logs is not None and settings.access_logs else None,
     )
     subnets = network.private_subnet_ids if internal else network.public_subnet_ids
     group = ground.firewall.group(MODEL_BALANCER if internal else PUBLIC_BALANCER)
@@ -146,15 +193,16 @@ def _edge(settings: Settings, tier: GatewayTier | ModelTier, ground: Ground) -> 
 
 
 def _tier(settings: Settings, plan: TierPlan, ground: Ground, edge: Edge) -> Tier:
-    logs = TierLogs(settings.stack, plan.name, settings.log_retention_days)
+    logs = TierLogs(settings.stack, plan.name, settings.log_retention_days, ground.key_arn)
     group = ground.firewall.group(plan.name)
-    return Tier(plan, edge, ground.network.private_subnet_ids, group, logs.group.arn, ground)
+    return Tier(plan, edge, ground.network.private_subnet_ids, group, logs.group.arn, ground.before_nodes)
 
 
-def _control(stack: str, notices: Notices, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:
+def _control(stack: str, ground: Ground, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:
     return ControlIdentity(
         stack,
-        notices.queue.arn,
+        ground.notices.queue.arn,
         [tier.group.arn for tier, _ in made.values()],
         [edge.target_group.arn for _, edge in made.values()],
+        ground.key_arn,
     )

@@ -23,6 +23,7 @@ from fleet.stack.settings_base import NAMESPACE, Group, when
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
 from fleet.stack.settings_network import Network
+from fleet.stack.settings_security import Security
 from fleet.stack.settings_tier import GatewayTier, ModelTier, Tier
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "GatewayTier",
     "ModelTier",
     "Network",
+    "Security",
     "Settings",
     "Tier",
     "load_settings",
@@ -72,6 +74,13 @@ class Settings(Group):
         default=Alarms(),
         description="What is an alarm, and who hears of it.",
         json_schema_extra=when("In production: give a destination."),
+    )
+    security: Security = Field(
+        default=Security(),
+        description="Whose key encrypts, and what is noted down.",
+        json_schema_extra=when(
+            "Where auditors ask; production has logs of who asked and who talked to whom."
+        ),
     )
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
         default=14,
@@ -114,6 +123,18 @@ class Settings(Group):
     def most_nodes(self) -> int:
         """Nodes of all tiers at their largest."""
         return sum(math.ceil(tier.capacity.max / tier.purchase.lightest) for tier in self.tiers)
+
+    @property
+    def access_logs(self) -> bool:
+        """Whether load balancers note down each request."""
+        asked = self.security.access_logs
+        return self.production if asked is None else asked
+
+    @property
+    def flow_logs(self) -> bool:
+        """Whether the stack notes down its VPC's connections; those of an existing one are its owner's."""
+        asked = self.security.flow_logs
+        return self.network.existing is None and (self.production if asked is None else asked)
 
     def tier(self, name: str) -> GatewayTier | ModelTier:
         """Raises KeyError for a name that is no tier's."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fleet.stack.settings_base import CertificateArn, Domain, Group, when
+from fleet.stack.settings_base import CertificateArn, Domain, Group, WebAclArn, when
 
 
 class Edge(Group):
@@ -34,6 +34,13 @@ class Edge(Group):
         le=70,
         description="How long a connection may be silent, also in a stream.",
         json_schema_extra=when("Lower it where idle clients hold too many connections."),
+    )
+
+    waf: Literal["none", "managed"] | WebAclArn = Field(
+        default="none",
+        description="Web firewall before it: none, AWS's managed rules, of which those that read bodies only "
+        "count, or a web ACL that exists, by its ARN.",
+        json_schema_extra=when("managed or an ARN in production, where clients may come from everywhere."),
     )
 
     @model_validator(mode="after")

@@ -13,10 +13,10 @@ from fleet.stack.edge import Edge
 from fleet.stack.identity import NodeIdentity
 from fleet.stack.image import Image
 from fleet.stack.naming import GATEWAY, config_parameter, resource_name
+from fleet.stack.observability_names import GROUP_METRICS
 from fleet.stack.purchase import mixture, warm_pool
 from fleet.stack.settings import NAMESPACE
 from fleet.stack.settings_tier import BaseTier, GatewayTier, ModelTier
-from fleet.stack.observability_names import GROUP_METRICS
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
@@ -33,6 +33,8 @@ class TierPlan:
     """What `goldenfleet-boot` reads from the tier's parameter."""
     secrets: Sequence[str] = ()
     """What its settings refer to and its nodes may read: ssm:/name or secretsmanager:name."""
+    key_arn: pulumi.Input[str] | None = None
+    """Of the key that encrypts its volumes; None is EBS's own."""
 
     @property
     def name(self) -> str:
@@ -223,6 +225,7 @@ def _root_volume(plan: TierPlan) -> aws.ec2.LaunchTemplateBlockDeviceMappingArgs
             iops=max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS, asked.iops if asked else 0),
             volume_initialization_rate=_initialization(plan, asked),
             encrypted="true",
+            kms_key_id=plan.key_arn,
             delete_on_termination="true",
         ),
     )

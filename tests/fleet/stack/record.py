@@ -18,7 +18,27 @@ from pulumi.runtime import mocks, rpc, run_in_stack, set_all_config, settings
 from fleet.stack import program
 
 IMAGE = {"id": "ami-0123456789abcdef0", "rootDeviceName": "/dev/sda1", "architecture": "x86_64"}
+# Subnets of networks that exist: zone, free addresses, and the table that each is associated with.
+SUBNETS = {
+    "subnet-0000000a": ("us-east-1a", 200, "rtb-public"),
+    "subnet-0000000b": ("us-east-1b", 200, "rtb-public"),
+    "subnet-0000000c": ("us-east-1a", 200, "rtb-private"),
+    "subnet-0000000d": ("us-east-1b", 200, None),
+    "subnet-0000000e": ("us-east-1b", 5, "rtb-private"),
+}
+ROUTES = {
+    "rtb-public": [{"cidrBlock": "0.0.0.0/0", "gatewayId": "igw-1"}],
+    "rtb-private": [{"cidrBlock": "0.0.0.0/0", "natGatewayId": "nat-1", "gatewayId": ""}],
+}
 ZONES = ["us-east-1-bos-1a", "us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
+
+ALWAYS = {
+    "aws:ec2/getAmi:getAmi": IMAGE,
+    "aws:index/getAvailabilityZones:getAvailabilityZones": {"names": ZONES},
+    "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
+    "aws:index/getPartition:getPartition": {"partition": "aws"},
+    "aws:index/getRegion:getRegion": {"region": "us-east-1"},
+}
 
 
 class Aws(pulumi.runtime.Mocks):
@@ -40,27 +60,48 @@ class Aws(pulumi.runtime.Mocks):
         return f"{args.typ}/{args.name}", {**made, **args.inputs}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        if args.token in ALWAYS:
+            return ALWAYS[args.token]
         match args.token:
-            case "aws:index/getAvailabilityZones:getAvailabilityZones":
-                return {"names": ZONES}
-            case "aws:index/getRegion:getRegion":
-                return {"region": "us-east-1"}
-            case "aws:index/getCallerIdentity:getCallerIdentity":
-                return {"accountId": "123456789012"}
-            case "aws:index/getPartition:getPartition":
-                return {"partition": "aws"}
             case "aws:ssm/getParameter:getParameter":
                 return self._parameter(args.args["name"])
             case "aws:ssm/getParametersByPath:getParametersByPath":
                 return {"names": [n for n in self._images if n.rpartition("/")[0] == args.args["path"]]}
-            case "aws:ec2/getAmi:getAmi":
-                return IMAGE
+            case "aws:ec2/getManagedPrefixList:getManagedPrefixList":
+                return {"id": f"pl-{args.args['name']}"}
+            case "aws:ec2/getSubnet:getSubnet":
+                return _subnet(args.args["id"])
+            case "aws:ec2/getRouteTables:getRouteTables":
+                return {"ids": _tables(args.args["filters"][0])}
+            case "aws:ec2/getRouteTable:getRouteTable":
+                return {"routes": ROUTES[args.args["routeTableId"]]}
         raise LookupError(args.token)
 
     def _parameter(self, name: str) -> Any:
         if name not in self._images:
             return {}, [("name", "ParameterNotFound")]
         return {"insecureValue": self._images[name]}
+
+
+def _subnet(subnet_id: str) -> Any:
+    if subnet_id not in SUBNETS:
+        return {}, [("id", "InvalidSubnetID.NotFound")]
+    zone, free, _ = SUBNETS[subnet_id]
+    block = f"10.7.{list(SUBNETS).index(subnet_id)}.0/24"
+    return {
+        "id": subnet_id,
+        "vpcId": "vpc-0000000a",
+        "availabilityZone": zone,
+        "cidrBlock": block,
+        "availableIpAddressCount": free,
+    }
+
+
+def _tables(wanted: dict[str, Any]) -> list[str]:
+    if wanted["name"] == "association.main":
+        return ["rtb-private"]
+    table = SUBNETS[wanted["values"][0]][2]
+    return [] if table is None else [table]
 
 
 class Recorder(mocks.MockMonitor):
