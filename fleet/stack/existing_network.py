@@ -92,7 +92,7 @@ def _leads_in(subnet_id: str, vpc_id: str) -> bool:
     # A subnet that no table is associated with follows the VPC's main one.
     tables = own or _tables("association.main", "true", vpc_id)
     routes = [route for table in tables for route in aws.ec2.get_route_table(route_table_id=table).routes]
-    return any(route.gateway_id.startswith("igw-") for route in routes)
+    return any((route.gateway_id or "").startswith("igw-") for route in routes)
 
 
 def _tables(key: str, value: str, vpc_id: str) -> Sequence[str]:

@@ -105,6 +105,44 @@ def arm_tiers() -> str:
     return json.dumps(tiers)
 
 
+PUBLIC, PRIVATE = ["subnet-0000000a", "subnet-0000000b"], ["subnet-0000000c", "subnet-0000000d"]
+EXISTING = {"vpcId": "vpc-0000000a", "publicSubnetIds": PUBLIC, "privateSubnetIds": PRIVATE}
+
+
+def tiers_with(changes: Mapping[str, Any], *more: Mapping[str, Any]) -> str:
+    """The rehearsal's tiers, the model tier with `changes`, and one more tier like it for each of `more`."""
+    gateway, model = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
+    return json.dumps([gateway, {**model, **changes}, *({**model, **each} for each in more)])
+
+
+def shapes() -> dict[str, dict[str, str]]:
+    """Name -> configuration of a stack that no file of the project has."""
+    fitting = {"vcpus": {"min": 4, "max": 16}, "memoryGib": {"min": 16}, "gpus": {"min": 1, "max": 1}}
+    weighed = {"instanceTypes": ["c7i.xlarge", "c7i.2xlarge"], "weights": {"c7i.xlarge": 1, "c7i.2xlarge": 2}}
+    waiting = {"instanceTypes": ["c7i.xlarge"], "onDemandBase": 1, "onDemandPercent": 100}
+    tiers = {
+        "two model tiers": tiers_with({}, {"name": "second", "model": "other-model"}),
+        "requirements": tiers_with(
+            {"purchase": {"requirements": {**fitting, "gpuMemoryGib": {"min": 22}}, "onDemandBase": 1}}
+        ),
+        "weights": tiers_with({"purchase": {**weighed, "onDemandBase": 1}}),
+        "warm pool": tiers_with({"purchase": waiting, "warmPool": {"min": 1, "maxPrepared": 4}}),
+        "short drain": tiers_with({"drain": {"deregistrationDelaySeconds": 20, "hookSeconds": 30}}),
+    }
+    networks = {
+        "existing network": {"existing": EXISTING},
+        "no way out": {"nat": "none", "endpoints": True},
+    }
+    return {
+        **{name: {"goldenfleet:tiers": value} for name, value in tiers.items()},
+        **{name: {"goldenfleet:network": json.dumps(value)} for name, value in networks.items()},
+    }
+
+
+def existing(**changes: Any) -> dict[str, Any]:
+    return {"config": {"goldenfleet:network": json.dumps({"existing": {**EXISTING, **changes}})}}
+
+
 def refused_changes() -> dict[str, dict[str, Any]]:
     """Name -> what is wrong with the rehearsal stack's configuration, or with the images that it finds."""
     parameter = "/goldenfleet/rehearsal/image/rehearsal/dev"
@@ -115,6 +153,10 @@ def refused_changes() -> dict[str, dict[str, Any]]:
         "rate out of range": {"more": volumes({**WEIGHTS_VOLUME, "initialization_mib_s": 500})},
         "root too small": {"more": volumes({**ROOT_VOLUME, "gib": 17})},
         "too few zones": {"config": {"goldenfleet:network": '{"zones": 5}'}},
+        "foreign subnets": existing(vpcId="vpc-0000000b"),
+        "private subnets in public": existing(publicSubnetIds=PRIVATE, privateSubnetIds=PUBLIC),
+        "one zone": existing(privateSubnetIds=["subnet-0000000d", "subnet-0000000e"]),
+        "no such subnet": existing(publicSubnetIds=[PUBLIC[0], "subnet-0000000f"]),
         "unknown key": {"config": {"goldenfleet:tier": "{}"}},
     }
 
@@ -138,7 +180,8 @@ def runs() -> dict[str, dict[str, Any]]:
     bad = {name: _changed(base, **change) for name, change in refused_changes().items()}
     asking = {name: _changed(base, more=more) for name, more in asking_images().items()}
     told = {name: _changed(base, **change) for name, change in told_alarms().items()}
-    return {**good, **bad, **asking, **told}
+    shaped = {name: _changed(base, config=config) for name, config in shapes().items()}
+    return {**good, **bad, **asking, **told, **shaped}
 
 
 def _changed(
@@ -155,7 +198,7 @@ def _changed(
 def record_all() -> str:
     command = [sys.executable, str(Path(__file__).with_name("record.py"))]
     done = subprocess.run(
-        command, input=json.dumps(runs()), capture_output=True, text=True, timeout=120, check=False
+        command, input=json.dumps(runs()), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -211,6 +254,12 @@ def mappings(recorded: dict[str, Any]) -> Callable[[str], list[dict[str, Any]]]:
         return list(template.inputs["blockDeviceMappings"])
 
     return of
+
+
+@pytest.fixture
+def shape(recorded: dict[str, Any]) -> Callable[[str], Registered]:
+    """What was registered for one of `shapes`."""
+    return lambda name: parsed({"rehearsal": recorded[name]}, "rehearsal")
 
 
 @pytest.fixture
