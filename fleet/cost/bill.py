@@ -110,7 +110,7 @@ def _lines(materials: Materials, table: PriceTable, case: CaseName) -> Iterator[
 def _tier_lines(tier: TierMaterials, table: PriceTable, case: CaseName) -> Iterator[Line]:
     on_demand, spot = _units(tier, case)
     each = _dearest(tier, table) if case == "worst" else _first(tier, table)
-    nodes = 0.0
+    nodes = 0.0  # of which some are parts, where types have weights
     if on_demand:
         count = on_demand / tier.weight(tier.instance_types[0])
         nodes += count
@@ -193,9 +193,13 @@ def _notes(materials: Materials, table: PriceTable) -> Iterable[str]:
         yield f"NAT: ${table.item('natTraffic'):g} for each GB that goes through it comes on top."
     if any(fixed.item == "interfaceEndpoint" for fixed in materials.fixed):
         yield f"Endpoints: ${table.item('interfaceEndpointTraffic'):g} for each GB comes on top."
+    if any(fixed.item == "webAcl" for fixed in materials.fixed):
+        yield f"Web firewall: ${table.item('webAclRequests'):g} for each million requests comes on top."
     yield (
         f"Load balancers: ${table.item('loadBalancerCapacityUnit'):g} an hour for each capacity unit in use "
         "(25 new connections a second, 3000 active ones, or 1 GB an hour) comes on top."
     )
+    tracking = 2 * table.item("alarm")
+    yield f"Scaling: AWS makes two alarms, ${tracking:g} a month, for each target tracking policy."
     logs, out = table.item("logIngestion"), table.item("trafficOut")
     yield f"Logs: ${logs:g} for each GB, and traffic to the internet: ${out:g} for each GB, come on top."

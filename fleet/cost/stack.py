@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fleet.cost.errors import PriceUnknown
 from fleet.cost.materials import Fixed, Materials, TierMaterials, VolumeMaterial
+from fleet.stack.observability_alarms import AlarmPlan, alarms, series
+from fleet.stack.observability_names import SERIES_OF_GATEWAYS, SERIES_OF_MODELS, StackNames, TierNames
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.settings_files import read_config
 from fleet.stack.volumes import IOPS_PER_MIBPS
 
+# Of fleet/stack/endpoints.py and web_firewall.py, which import pulumi; a test compares.
+INTERFACE_ENDPOINTS = 13
+WEB_FIREWALL_RULES = 3
 _GP3_BASE_IOPS = 3000
 _DEFAULT_REGION = "us-east-1"
 
 
 def materials_of(settings: Settings) -> Materials:
-    """What an image asks of its volumes is known at `up` only, so volumes are those of the settings."""
-    tiers = tuple(_tier(tier) for tier in settings.tiers)
+    """What an image asks of its volumes is known at `up` only, so volumes are those of the settings.
+
+    Raises PriceUnknown for a tier that buys by requirements: which types AWS takes, nobody knows beforehand.
+    """
+    tiers = tuple(tier_materials(tier) for tier in settings.tiers)
     return Materials(settings.stack, tiers, tuple(_fixed(settings)))
 
 
@@ -26,9 +35,20 @@ def region_of(project: Path, stack: str, overrides: Mapping[str, str]) -> str:
     return str(config.get("aws:region", _DEFAULT_REGION))
 
 
-def _tier(tier: GatewayTier | ModelTier) -> TierMaterials:
+def tier_materials(tier: GatewayTier | ModelTier) -> TierMaterials:
+    """Raises PriceUnknown, as `materials_of` does."""
+    if not tier.purchase.instance_types:
+        raise PriceUnknown(
+            f"tier {tier.name} buys by requirements, and which types AWS takes is known when it takes them",
+            "Name types by -c goldenfleet:tiers=... to see what they would cost.",
+        )
     mibps = tier.volumes.root_mibps
-    root = VolumeMaterial(tier.volumes.root_gib, mibps, max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS))
+    root = VolumeMaterial(
+        tier.volumes.root_gib,
+        mibps,
+        max(_GP3_BASE_IOPS, mibps * IOPS_PER_MIBPS),
+        tier.volumes.initialization_mibps or 0,
+    )
     return TierMaterials(
         name=tier.name,
         instance_types=tier.purchase.instance_types,
@@ -38,14 +58,45 @@ def _tier(tier: GatewayTier | ModelTier) -> TierMaterials:
         on_demand_base=tier.purchase.on_demand_base,
         on_demand_percent=tier.purchase.on_demand_percent,
         volumes=(root,),
+        weights=tier.purchase.weights or {},
     )
 
 
 def _fixed(settings: Settings) -> Iterator[Fixed]:
-    zones = settings.network.zones
-    gateways = 1 if settings.network.nat == "single" else zones
-    yield Fixed("NAT gateways", "natGateway", gateways)
-    # One for each NAT gateway, and one in each zone of the public load balancer.
-    yield Fixed("public IPv4 addresses", "publicIpv4", gateways + zones)
+    yield from _network(settings)
     for tier in settings.tiers:
         yield Fixed("load balancer", "loadBalancer", 1, tier.name)
+        custom = SERIES_OF_GATEWAYS if isinstance(tier, GatewayTier) else SERIES_OF_MODELS
+        yield Fixed("metrics", "customMetric", custom, tier.name)
+    yield Fixed("dashboard", "dashboard", 1)
+    yield Fixed("alarms, by metric", "alarm", series(_alarms(settings)))
+    yield Fixed("composite alarm", "compositeAlarm", 1)
+    keys = (settings.security.key == "own") + (settings.alarms.email is not None)
+    if keys:
+        yield Fixed("keys", "kmsKey", keys)
+    if settings.edge.waf == "managed":
+        yield Fixed("web firewall", "webAcl", 1)
+        yield Fixed("its groups of rules", "webAclRule", WEB_FIREWALL_RULES)
+
+
+def _network(settings: Settings) -> Iterator[Fixed]:
+    """An existing network is on its owner's bill, but for the balancer's addresses."""
+    network = settings.network
+    if network.existing is not None:
+        yield Fixed("public IPv4 addresses", "publicIpv4", len(network.existing.public_subnet_ids))
+        return
+    gateways = {"none": 0, "single": 1, "per-zone": network.zones}[network.nat]
+    if gateways:
+        yield Fixed("NAT gateways", "natGateway", gateways)
+    # One for each NAT gateway, and one in each zone of the public load balancer.
+    yield Fixed("public IPv4 addresses", "publicIpv4", gateways + network.zones)
+    if network.endpoints:
+        yield Fixed("interface endpoints", "interfaceEndpoint", INTERFACE_ENDPOINTS * network.zones)
+
+
+def _alarms(settings: Settings) -> tuple[AlarmPlan[str], ...]:
+    """To count them, any names do."""
+    tiers = tuple(TierNames(tier.name, tier.role, "", "", "") for tier in settings.tiers)
+    rules = dict.fromkeys(("interruption", "rebalance", "termination"), "")
+    names = StackNames(settings.stack, tiers, "", "", rules)
+    return alarms(settings, names, {tier.name: tier.name for tier in settings.tiers})

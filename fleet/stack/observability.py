@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -12,9 +11,10 @@ import pulumi_aws as aws
 
 from fleet.cost.bill import expected_prices
 from fleet.cost.errors import CostError
-from fleet.cost.stack import materials_of
+from fleet.cost.stack import tier_materials
 from fleet.cost.table import bundled_table
 from fleet.stack.edge import Edge
+from fleet.stack.encryption import Account
 from fleet.stack.identity import allow, policy
 from fleet.stack.naming import log_group, resource_name
 from fleet.stack.notices import Notices
@@ -103,13 +103,6 @@ class Alarms(pulumi.ComponentResource):
         )
 
 
-@dataclass(frozen=True)
-class _Account:
-    id: str
-    partition: str
-    region: str
-
-
 def _destination(settings: Settings, parent: pulumi.Resource) -> list[Text]:
     """ARNs of the topics that alarms are told to: none, the given one, or one of the stack's own."""
     if settings.alarms.topic_arn is not None:
@@ -121,9 +114,7 @@ def _destination(settings: Settings, parent: pulumi.Resource) -> list[Text]:
 
 def _mailing_topic(stack: str, email: str, parent: pulumi.Resource) -> aws.sns.Topic:
     name, child = resource_name(stack, "alarms"), pulumi.ResourceOptions(parent=parent)
-    account = _Account(
-        aws.get_caller_identity().account_id, aws.get_partition().partition, aws.get_region().region
-    )
+    account = Account.here()
     # AWS's own key for SNS lets no alarm in, and nobody can change its policy ("Setting up an encrypted SNS
     # topic", CloudWatch guide).
     key = aws.kms.Key(
@@ -140,7 +131,7 @@ def _mailing_topic(stack: str, email: str, parent: pulumi.Resource) -> aws.sns.T
     return topic
 
 
-def _key_policy(account: _Account) -> str:
+def _key_policy(account: Account) -> str:
     root = {"AWS": f"arn:{account.partition}:iam::{account.id}:root"}
     alarms_may = {"Service": "cloudwatch.amazonaws.com"}
     statements = [
@@ -156,8 +147,8 @@ def _key_policy(account: _Account) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
-def _topic_policy(topic_arn: pulumi.Output[str], account: _Account) -> pulumi.Output[str]:
-    source = f"arn:{account.partition}:cloudwatch:{account.region}:{account.id}:alarm:*"
+def _topic_policy(topic_arn: pulumi.Output[str], account: Account) -> pulumi.Output[str]:
+    source = account.arn("cloudwatch", "alarm:*")
     statement = {
         **allow(["sns:Publish"], [topic_arn]),
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
@@ -272,9 +263,9 @@ def _resolved(names: StackNames[Text]) -> pulumi.Output[StackNames[str]]:
 def _prices(settings: Settings, region: str) -> dict[str, Prices]:
     """Of the tiers whose types have prices; a dashboard without cost is no reason to make no fleet."""
     found: dict[str, Prices] = {}
-    for tier in materials_of(settings).tiers:
+    for tier in settings.tiers:
         try:
-            found[tier.name] = Prices(*expected_prices(tier, bundled_table(region)))
+            found[tier.name] = Prices(*expected_prices(tier_materials(tier), bundled_table(region)))
         except CostError:
             continue
     return found

@@ -13,6 +13,7 @@ from fleet.cost.materials import Fixed, Materials, TierMaterials, VolumeMaterial
 from fleet.rehearsal.cloud.capacity import Split
 
 ITEMS = {
+    "alarm": (0.1, "month"),
     "gp3Storage": (0.08, "GiB-month"),
     "gp3Iops": (0.005, "IOPS-month"),
     "gp3Throughput": (0.04, "MiB/s-month"),

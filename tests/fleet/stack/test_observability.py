@@ -210,7 +210,7 @@ def test_a_mailing_topic_is_encrypted_with_a_key_that_alarms_may_use(told: Regis
 def test_only_alarms_of_the_account_may_publish(told: Registered) -> None:
     """No other account's, and no other service."""
     policy = told.one("sns/topicPolicy:TopicPolicy", "alarms").inputs["policy"]
-    [statement] = json.loads(policy)["Statement"]
+    [statement, _tls] = json.loads(policy)["Statement"]
     assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert statement["Action"] == ["sns:Publish"]
     assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
