@@ -170,6 +170,23 @@ def told_alarms() -> dict[str, dict[str, Any]]:
     }
 
 
+def secured() -> dict[str, dict[str, str]]:
+    """Name -> what makes the rehearsal stack safer than it need be."""
+    existing = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    acl = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/ours/1234abcd-12ab-34cd-56ef-1234567890ab"
+    whole = {
+        "security": {"key": "own", "accessLogs": True, "flowLogs": True, "logsKeptDays": 30},
+        "edge": {"waf": "managed"},
+        "network": {"nat": "none", "endpoints": True},
+    }
+    given = {"security": {"key": existing, "flowLogs": True}, "edge": {"waf": acl}}
+    settings = {"secured": whole, "given key and acl": given, "doors": {"network": {"endpoints": True}}}
+    return {
+        name: {f"goldenfleet:{key}": json.dumps(value) for key, value in group.items()}
+        for name, group in settings.items()
+    }
+
+
 def runs() -> dict[str, dict[str, Any]]:
     configs = {stack: file_config(stack) for stack in STACKS}
     good = {
@@ -181,7 +198,8 @@ def runs() -> dict[str, dict[str, Any]]:
     asking = {name: _changed(base, more=more) for name, more in asking_images().items()}
     told = {name: _changed(base, **change) for name, change in told_alarms().items()}
     shaped = {name: _changed(base, config=config) for name, config in shapes().items()}
-    return {**good, **bad, **asking, **told, **shaped}
+    safe = {name: _changed(base, config=config) for name, config in secured().items()}
+    return {**good, **bad, **asking, **told, **shaped, **safe}
 
 
 def _changed(
