@@ -1,5 +1,6 @@
 """JSON Web Tokens: verified once, then known until they expire."""
 
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -107,11 +108,9 @@ class Tokens:
             )
         except (jwt.PyJWTError, ValueError, OverflowError):
             return None
-        expires = claims["exp"]
         # Checked here, by the clock that the cache goes by too.
-        if isinstance(expires, bool) or not isinstance(expires, int | float):
-            return None
-        return claims if self._clock() < expires + rules.leeway_s else None
+        expires = _expiry(claims)
+        return claims if expires is not None and self._clock() < expires + rules.leeway_s else None
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal | None:
         tenant = claims.get(self._rules.tenant_claim)
@@ -133,6 +132,17 @@ class Tokens:
 
 
 _BAD: list[str] = []
+
+
+def _expiry(claims: Mapping[str, Any]) -> float | None:
+    """When a token ends, in unix seconds. Python's JSON knows Infinity; no token is good for ever."""
+    value = claims["exp"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:

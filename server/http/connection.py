@@ -318,7 +318,11 @@ class ServerConnection(asyncio.Protocol):
         self._waiting.clear()
         self._receiving.clear()
         if linger:
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # The client has reset the connection, and the loop has yet to tell us.
+                self._transport.abort()
         else:
             self._transport.close()
         self._watch_sending(_LINGER_S)

@@ -164,12 +164,16 @@ class Telling:
 def random_generation(rng: Random) -> tuple[Generation, dict[str, Any]]:
     """And what a client may ask along with it."""
     kind: Kind = rng.choice(("embedded", "vllm", "sglang", "llama-server"))
-    text = "".join(rng.choices(_ALPHABET, k=rng.randint(5, 60)))
+    stops = rng.random() < 0.5
+    # SGLang has sent what begins a stop string as far as its tokens went: taken up inside a token, their
+    # ends are others.
+    alphabet = "aab " if kind == "sglang" and stops else _ALPHABET
+    text = "".join(rng.choices(alphabet, k=rng.randint(5, 60)))
     cuts = [rng.random() for _ in range(rng.choice((1, 1, 2, 3, 4)))]
     lengths = [rng.randint(1, 4) for _ in range(20)]
     generation = Generation(kind, text, lengths, cuts, rng)
     asked: dict[str, Any] = {"stream_options": {"include_usage": True}, "stream": True}
-    if rng.random() < 0.5:
+    if stops:
         asked["stop"] = [_stop(rng, text) for _ in range(rng.randint(1, 3))]
     # What is counted by chunks is not counted exactly where characters are split.
     counted = kind in ("embedded", "vllm") and "stop" not in asked

@@ -159,11 +159,15 @@ def h11_sees(data: bytes) -> tuple[list[Seen], bool]:
 
 
 def alike(ours: list[Seen], theirs: list[Seen]) -> bool:
-    """Only paths are routed by, so the absolute form need not match; CONNECT's body means nothing."""
+    """Only paths are routed by: neither the absolute form nor an empty query need match. CONNECT's body means
+    nothing.
+    """
     return all(
         one.method == other.method
         and (one.body == other.body or one.method == "CONNECT")
-        and (one.target == other.target or not other.target.startswith("/"))
+        and (
+            one.target.removesuffix("?") == other.target.removesuffix("?") or not other.target.startswith("/")
+        )
         for one, other in zip(ours, theirs, strict=True)
     )
 

@@ -6,13 +6,14 @@ from random import Random
 from typing import Any
 
 import jwt
+import pytest
 from click.testing import CliRunner
 
 from server.auth.jwks import Jwks
 from server.auth.keyfile import UNLIMITED
 from server.auth.tokens import TokenRules, Tokens
 from server.keys_cli import keys as keys_cli
-from tests.server.fuzz.cases import ODD, cases, damage, each, write_json
+from tests.server.fuzz.cases import ODD, Raw, cases, damage, each, write_json
 from tests.server.fuzz.conftest import check_refusal
 
 KEY = "gf_real-key-that-is-long-enough-for-128-bits"
@@ -118,3 +119,12 @@ def test_a_key_has_more_than_128_bits_and_only_its_hash_is_kept() -> None:
     assert len(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))) * 8 >= 128
     assert key not in got.stderr
     assert hashlib.sha256(key.encode()).hexdigest() in got.stderr
+
+
+@pytest.mark.parametrize("exp", ["Infinity", "NaN", "1" + "0" * 400, "1e999", "true", '"4000000000"', "null"])
+async def test_no_token_is_good_for_ever(issuer: Any, signers: Any, clock: Any, log: Any, exp: str) -> None:
+    """An end that is no time is none, even if the issuer signed it."""
+    tokens = await verifier(issuer, clock, log)
+    claims = write_json(CLAIMS | {"exp": Raw(exp)}).encode()
+    made = jwt.PyJWS().encode(claims, signers["ed"].private, "EdDSA", {"kid": "ed"})
+    assert await tokens.verify(made, b"digest") is None
