@@ -10,6 +10,7 @@ from fleet.rehearsal.engine.errors import (
 )
 from fleet.rehearsal.engine.pulumi_engine import PulumiEngine
 from fleet.rehearsal.engine.steps import Declared, Result, Step
+from fleet.rehearsal.engine.warm import WarmHost
 
 __all__ = [
     "Declared",
@@ -22,4 +23,5 @@ __all__ = [
     "StateError",
     "StateLockedError",
     "Step",
+    "WarmHost",
 ]

@@ -2,15 +2,23 @@
 
 That script comes with the CLI and not with the SDK, so that this stands for it. It is run by its path, and
 imports nothing of ours: the program gets the interpreter that it would get from Pulumi.
+
+With --warm and a socket it runs programs one after the other, each in a fork of its own that finds imported
+what the one before has imported of the SDK: that is most of the time that a program takes.
 """
 
 import asyncio
+import importlib
+import json
 import logging
 import os
 import runpy
+import signal
+import socket
 import sys
 import threading
 import traceback
+from typing import NoReturn
 
 import pulumi
 import pulumi.runtime
@@ -70,5 +78,63 @@ def _program() -> None:
     runpy.run_path(os.curdir, run_name="__main__")
 
 
+# What may be imported ahead of a program: packages that do nothing when they are imported.
+_AHEAD = ("pulumi", "pulumi_aws")
+_MOST_BYTES = 1 << 18
+
+
+def serve(channel: socket.socket) -> None:
+    """Until the other end closes: {words, folder, environment} with two descriptors, output and lifeline."""
+    # Ctrl-C is for the engine, which then stops the program.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, _MOST_BYTES, 2)
+        if not message:
+            return
+        heard, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            os.close(heard)
+            output, lifeline = descriptors
+            _run(json.loads(message), output, lifeline, told)
+        for descriptor in (*descriptors, told):
+            os.close(descriptor)
+        channel.send(json.dumps({"pid": pid}).encode())
+        with open(heard) as imported:
+            _import_ahead(imported.read().split())
+        _, status = os.waitpid(pid, 0)
+        channel.send(json.dumps({"code": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _run(asked: dict[str, object], output: int, lifeline: int, told: int) -> NoReturn:
+    """As a process of its own would: its folder, environment and output; `told` gets what it imports."""
+    words, folder, environment = asked["words"], asked["folder"], asked["environment"]
+    assert isinstance(words, list)
+    assert isinstance(folder, str)
+    assert isinstance(environment, dict)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    code = main(*[*words, str(lifeline)])
+    with open(told, "w") as names:
+        names.write(" ".join(name for name in sys.modules if name.partition(".")[0] in _AHEAD))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: what the warm process would do at its end is not this one's.
+    os._exit(code)
+
+
+def _import_ahead(names: list[str]) -> None:
+    for name in names:
+        importlib.import_module(name)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--warm":
+        serve(socket.socket(fileno=int(sys.argv[2])))
+        sys.exit(0)
     sys.exit(main(*sys.argv[1:]))

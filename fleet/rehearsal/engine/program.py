@@ -14,6 +14,7 @@ from threading import Thread
 from typing import IO
 
 from fleet.rehearsal.engine.project import Project
+from fleet.rehearsal.engine.warm import WarmHost, WarmProgram
 
 _HOST = Path(__file__).with_name("host.py")
 _PARALLEL = 16
@@ -29,25 +30,30 @@ class Ended:
     """The last lines that it wrote."""
 
 
-def run_program(project: Project, address: str, *, dry_run: bool) -> Ended:
+def run_program(project: Project, address: str, warm: WarmHost | None, *, dry_run: bool) -> Ended:
     """Run to the end, and never leave it running. `address` is of both services, as host:port."""
     lifeline, held = os.pipe()
     try:
-        process = _start(project, address, lifeline, dry_run=dry_run)
+        process = _start(project, address, lifeline, warm, dry_run=dry_run)
         os.close(lifeline)
         return _ended(process)
     finally:
         os.close(held)
 
 
-def _start(project: Project, address: str, lifeline: int, *, dry_run: bool) -> subprocess.Popen[str]:
+def _start(
+    project: Project, address: str, lifeline: int, warm: WarmHost | None, *, dry_run: bool
+) -> subprocess.Popen[str] | WarmProgram:
     """The program ends when the other end of `lifeline` closes: the SDK hangs once its engine was killed."""
-    words = [sys.executable, "-P", str(_HOST), address, address, project.name, project.stack]
-    words += [str(dry_run).lower(), str(project.folder), str(_PARALLEL), str(lifeline)]
+    words = [address, address, project.name, project.stack]
+    words += [str(dry_run).lower(), str(project.folder), str(_PARALLEL)]
+    environment = _environment(project.config)
+    if warm is not None:
+        return warm.start(words, project.program, environment, lifeline)
     return subprocess.Popen(
-        words,
+        [sys.executable, "-P", str(_HOST), *words, str(lifeline)],
         cwd=project.program,
-        env=_environment(project.config),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,7 +63,7 @@ def _start(project: Project, address: str, lifeline: int, *, dry_run: bool) -> s
     )
 
 
-def _ended(process: subprocess.Popen[str]) -> Ended:
+def _ended(process: subprocess.Popen[str] | WarmProgram) -> Ended:
     assert process.stdout is not None
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     reader = Thread(target=_keep, args=(process.stdout, tail), daemon=True)
@@ -80,7 +86,7 @@ def _keep(stream: IO[str], tail: deque[str]) -> None:
         tail.append(line)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[str] | WarmProgram) -> None:
     if process.poll() is None:
         process.terminate()
         try:

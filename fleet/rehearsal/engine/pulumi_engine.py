@@ -18,6 +18,7 @@ from fleet.rehearsal.engine.state import State, digest_key, locked
 from fleet.rehearsal.engine.steps import OnStep, Result, Step
 from fleet.rehearsal.engine.transforms import Transforms
 from fleet.rehearsal.engine.values import Redactor
+from fleet.rehearsal.engine.warm import WarmHost
 from fleet.rehearsal.resources import Aws
 from fleet.rehearsal.resources.errors import ResourceError
 
@@ -34,7 +35,8 @@ class PulumiEngine:
     """Applies the project's program, unmodified, to the AWS at `endpoint_url` (None: the real one).
 
     `config` overrides keys of the stack's file, with or without the project's name before them. Beside
-    `state_file` stand a lock and the key of the digests that it holds for secrets.
+    `state_file` stand a lock and the key of the digests that it holds for secrets. A `warm` host spares
+    all runs but its first the imports.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class PulumiEngine:
         region: str = "us-east-1",
         config: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        warm: WarmHost | None = None,
     ) -> None:
         self._folder, self._stack, self._state_file = project, stack, state_file
         self._config = {**(config or {}), "aws:region": region}
-        self._endpoint, self._clock = endpoint_url, clock
+        self._endpoint, self._clock, self._warm = endpoint_url, clock, warm
         self._aws = Aws(endpoint_url, region)
 
     def preview(self, on_step: OnStep = _quiet) -> Result:
@@ -82,7 +85,7 @@ class PulumiEngine:
             engine = Engine(redactor)
             transforms = Transforms(project.name, project.stack)
             with closing(transforms), serving(Monitor(deployment, transforms), engine) as address:
-                ended = run_program(project, address, dry_run=dry_run)
+                ended = run_program(project, address, self._warm, dry_run=dry_run)
             _raise_failure(deployment, engine, ended, redactor)
             deployment.finish()
             seconds, declared = self._clock() - start, tuple(deployment.declared)
