@@ -73,7 +73,7 @@ def deletion_protection(of: Resource) -> Iterator[str]:
 
 @rule(
     "Balancers of production write access logs.",
-    "Set edge.logs in the stack's file, or leave it out: production has them by default.",
+    "Leave out security.accessLogs, or set it to true: production has them by default.",
     [BALANCER],
     production=True,
 )
@@ -84,7 +84,7 @@ def access_logs(of: Resource) -> Iterator[str]:
 
 @whole_rule(
     "A web firewall stands before the public balancer of production.",
-    "Set edge.wafArn, or edge.waf to managed.",
+    "Set edge.waf to managed, or to the ARN of a web ACL.",
     [BALANCER],
     level="advisory",
     production=True,

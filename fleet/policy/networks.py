@@ -62,7 +62,7 @@ def egress_https_only(of: Resource) -> Iterator[str]:
 
 @whole_rule(
     "Production keeps flow logs of its VPC.",
-    "Set network.flowLogs to true, or leave it out: production has them by default.",
+    "Leave out security.flowLogs, or set it to true: production has them by default.",
     [VPC],
     production=True,
 )

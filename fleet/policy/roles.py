@@ -14,29 +14,17 @@ UNSCOPED: frozenset[str] = frozenset(
         # These look things up, and AWS knows no resource for them.
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeAutoScalingInstances",
-        "autoscaling:DescribeInstanceRefreshes",
         "autoscaling:DescribeLifecycleHooks",
-        "autoscaling:DescribeScalingActivities",
-        "cloudwatch:DescribeAlarms",
-        "cloudwatch:GetMetricData",
         "ec2:DescribeInstances",
-        "ec2:DescribeNetworkInterfaces",
-        "ec2:DescribeSpotPriceHistory",
-        "ec2:GetSpotPlacementScores",
-        "ecr:GetAuthorizationToken",
-        "elasticloadbalancing:DescribeTargetGroups",
         "elasticloadbalancing:DescribeTargetHealth",
-        # These are bounded by a condition (PutMetricData by its namespace) or act on the caller itself.
+        # Bounded by its namespace.
         "cloudwatch:PutMetricData",
-        "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface",
+        # Session Manager's, which act on the caller itself.
         "ssm:UpdateInstanceInformation",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
         "ssmmessages:OpenControlChannel",
         "ssmmessages:OpenDataChannel",
-        "xray:PutTelemetryRecords",
-        "xray:PutTraceSegments",
     }
 )
 """Actions that may stand with resource `*`: docs/policy.md says why."""

@@ -12,6 +12,7 @@ import pytest
 from botocore import xform_name
 
 from fleet.policy.kinds import UNTAGGABLE
+from fleet.policy.roles import UNSCOPED
 from fleet.stack import scaling
 from fleet.stack.settings import load_settings
 from server import scaling_metric
@@ -19,22 +20,6 @@ from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
 
 TIERS = ("gateway", "model")
-
-
-UNSCOPABLE = {
-    "autoscaling:DescribeAutoScalingGroups",
-    "autoscaling:DescribeAutoScalingInstances",
-    "autoscaling:DescribeLifecycleHooks",
-    "cloudwatch:PutMetricData",
-    "ec2:DescribeInstances",
-    "elasticloadbalancing:DescribeTargetHealth",
-    "ssm:UpdateInstanceInformation",
-    "ssmmessages:CreateControlChannel",
-    "ssmmessages:CreateDataChannel",
-    "ssmmessages:OpenControlChannel",
-    "ssmmessages:OpenDataChannel",
-}
-"""Actions for which AWS takes no resource but `*`, or that act on the caller itself."""
 
 
 def statements(document: str) -> list[dict[str, Any]]:
@@ -421,7 +406,7 @@ def test_roles_name_their_resources(registered: Registered) -> None:
     """`*` stands only where AWS takes nothing narrower."""
     for statement in role_statements(registered):
         if "*" in listed(statement["Resource"]):
-            assert set(listed(statement["Action"])) <= UNSCOPABLE
+            assert set(listed(statement["Action"])) <= UNSCOPED
 
 
 @pytest.mark.parametrize("tier", TIERS)
