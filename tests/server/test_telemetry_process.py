@@ -17,7 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from server import scaling_metric
+from server import node_metrics, scaling_metric
 from tests.server.otlp import Receiver, attributes, receiving
 
 PATIENCE_S = 40.0
@@ -90,6 +90,7 @@ async def process(receiver: Receiver, aws: dict[str, str], tmp_path: Path) -> As
         "TRACES_HEADERS": f"file:{headers}",
         "SCALING_METRIC": "on",
         "SCALING_METRIC_SECONDS": "0.1",
+        "NODE_METRICS": "on",
         "SHUTDOWN_GRACE_SECONDS": "0.2",
     }
     child = await asyncio.create_subprocess_exec(
@@ -113,7 +114,8 @@ async def test_a_process_tells_its_receivers_and_nobody_else(
     process: Process, receiver: Receiver, aws: dict[str, str]
 ) -> None:
     """Load to CloudWatch, traces to their receiver, also the last; and the receiver's key is nowhere else."""
-    await _until_published(aws)
+    for metric in (scaling_metric.METRIC, node_metrics.FAILED):
+        await _until_published(aws, metric)
     status, _ = await process.get(8080, "/v1/nothing")
     assert status == 404
     async with process.session.post(f"http://{process.address}:8080/v1/chat/completions", data=b"{") as got:
@@ -151,7 +153,7 @@ def test_what_is_switched_off_is_not_loaded() -> None:
     assert not {"opentelemetry", "boto3", "redis"} & set(loaded.split())
 
 
-async def _until_published(aws: dict[str, str]) -> None:
+async def _until_published(aws: dict[str, str], metric: str) -> None:
     dimensions = [{"Name": "Stack", "Value": "telling"}, {"Name": "Tier", "Value": "gateway"}]
 
     def listed() -> list[Any]:
@@ -163,7 +165,7 @@ async def _until_published(aws: dict[str, str]) -> None:
             aws_secret_access_key="test",
         )
         found = client.list_metrics(
-            Namespace=scaling_metric.NAMESPACE, MetricName=scaling_metric.METRIC, Dimensions=dimensions
+            Namespace=scaling_metric.NAMESPACE, MetricName=metric, Dimensions=dimensions
         )["Metrics"]
         client.close()
         return found
@@ -171,4 +173,4 @@ async def _until_published(aws: dict[str, str]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not (metrics := await asyncio.to_thread(listed)):  # noqa: ASYNC110  AWS has no event for it
             await asyncio.sleep(0)
-    assert [metric["Dimensions"] for metric in metrics] == [dimensions]
+    assert [found["Dimensions"] for found in metrics] == [dimensions]
