@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fleet.rehearsal.resources.aws import Aws
@@ -69,7 +69,19 @@ def _route_tables(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
 def _route_table(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
     own = {"routeTableId": "route-table-id", "subnetId": "association.subnet-id", "vpcId": "vpc-id"}
     found = _one(aws, RouteTable(), arguments, own)
-    return {**found, "routeTableId": found["id"]}
+    (table,) = RouteTable().described(aws, Filters=[{"Name": "route-table-id", "Values": [found["id"]]}])
+    return {**found, "routeTableId": found["id"], "routes": list(map(_route, _made(table["Routes"])))}
+
+
+def _made(routes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the one inside the VPC, which the provider does not tell either."""
+    return [route for route in routes if route.get("GatewayId") != "local"]
+
+
+def _route(route: Mapping[str, Any]) -> Answer:
+    """As the provider has it: a target that a route has not is empty text."""
+    members = {"cidrBlock": "DestinationCidrBlock", "gatewayId": "GatewayId", "natGatewayId": "NatGatewayId"}
+    return {name: str(route.get(member) or "") for name, member in members.items()}
 
 
 def _prefix_list(aws: Aws, arguments: Mapping[str, Any]) -> Answer:
