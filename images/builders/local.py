@@ -1,6 +1,7 @@
 """The local builder: a virtual machine of this host instead of an instance, and a disk instead of an AMI.
 
-A machine lives no longer than this process. A run that is resumed boots its builder's disk again.
+A machine lives no longer than this process. A run that is resumed before its machine was clean begins on a
+fresh disk: the old one's power was cut over packages that need not have reached it, and all steps run again.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ class LocalBuilder:
     def start(self, run: Run) -> Remote:
         """Raises MachineFailed, or a RemoteError when the machine does not let us in."""
         directory = run.directory / _BUILDER
-        if run.ledger.find("disk", _BUILDER) is None:
-            self._make_disk(run, directory)
+        self._forget(run, _BUILDER)
+        self._make_disk(run, directory)
         user, host = make_key_pair(), make_key_pair()
         write_seed(builder_seed(run.id, user, host), directory / "seed.iso")
         materials = materials_disk(run.recipe, directory / "materials.iso")

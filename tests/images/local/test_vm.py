@@ -204,13 +204,13 @@ def test_a_node_is_a_process_like_any_other(baked: Baked, tmp_path: Path, number
 
 
 def test_a_killed_bake_is_resumed_by_the_command_line(tmp_path: Path) -> None:
-    """Killed while containers are brought, `--resume` goes on with its disk: one image, with its manifest."""
+    """Killed while containers are brought, `--resume` bakes on a fresh disk: one image, with its manifest."""
     skip_without_machines()
     state = shared_cache(tmp_path / "state")
     command = [sys.executable, "-c", "from images.cli import images; images()", "bake", "--state", str(state)]
     killed = subprocess.Popen([*command, str(RECIPE), "--on", "local"], cwd=ROOT)
     try:
-        until(lambda: "== bring the containers" in log_of(state), "it did not come so far")
+        until(lambda: "== bring the containers" in log_of(state), "it did not come so far", 1800)
     finally:
         killed.kill()
         killed.wait()

@@ -34,7 +34,7 @@ sync
 rm /opt/deleted
 cat /etc/machine-id
 """
-READY_S = 300
+READY_S = 600
 _PROGRAMS = ("mmdebstrap", "xorriso", "e2fsck", "debugfs", "qemu-system-x86_64")
 
 
@@ -98,8 +98,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    ends = time.monotonic() + READY_S
+def until(condition: Callable[[], bool], what: str, limit_s: float = READY_S) -> None:
+    ends = time.monotonic() + limit_s
     pause = threading.Event()
     while not condition():
         assert time.monotonic() < ends, what
