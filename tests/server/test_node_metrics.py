@@ -52,7 +52,7 @@ def test_counts_are_what_came_since_the_last_put() -> None:
 
 
 def test_nodes_are_told_by_purchase_option() -> None:
-    """By the minutes since the last put, whose Sum over five minutes is five times the nodes, drains included.
+    """By the minutes since the last put: their Sum over five minutes is five for each node, also in a drain.
 
     Off EC2 nobody knows the option, and nothing is claimed.
     """
