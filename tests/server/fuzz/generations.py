@@ -98,7 +98,7 @@ class Telling:
             if ready > self.sent or generation.kind == "vllm":
                 yield self._piece(max(ready, self.sent), None, first=first)
                 first = False
-        ended = self.at >= len(generation.raw)
+        ended = self.made < self.most
         known = _whole(generation.raw[: self.at])
         yield self._piece(known, "stop" if ended else "length", first=first)
 
@@ -165,8 +165,8 @@ def random_generation(rng: Random) -> tuple[Generation, dict[str, Any]]:
     """And what a client may ask along with it."""
     kind: Kind = rng.choice(("embedded", "vllm", "sglang", "llama-server"))
     stops = rng.random() < 0.5
-    # SGLang has sent what begins a stop string as far as its tokens went: taken up inside a token, their
-    # ends are others.
+    # SGLang has sent what begins a stop string as far as its tokens went. Taken up inside a token their ends
+    # are others, and so is which of two stop strings that overlap is seen first.
     alphabet = "aab " if kind == "sglang" and stops else _ALPHABET
     text = "".join(rng.choices(alphabet, k=rng.randint(5, 60)))
     cuts = [rng.random() for _ in range(rng.choice((1, 1, 2, 3, 4)))]
@@ -174,7 +174,7 @@ def random_generation(rng: Random) -> tuple[Generation, dict[str, Any]]:
     generation = Generation(kind, text, lengths, cuts, rng)
     asked: dict[str, Any] = {"stream_options": {"include_usage": True}, "stream": True}
     if stops:
-        asked["stop"] = [_stop(rng, text) for _ in range(rng.randint(1, 3))]
+        asked["stop"] = [_stop(rng, text) for _ in range(rng.randint(1, 3) if kind == "embedded" else 1)]
     # What is counted by chunks is not counted exactly where characters are split.
     counted = kind in ("embedded", "vllm") and "stop" not in asked
     return generation, asked | {"max_tokens": rng.randint(1, 30) if counted else 10_000}
