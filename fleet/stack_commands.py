@@ -66,6 +66,13 @@ class _Asked:
 
         return Outcome(act, self.stack, "pulumi" if self.engine == "pulumi" else "rehearsal", result)
 
+    def judge(self, result: Result) -> None:
+        """Raises PolicyViolatedError."""
+        from fleet.deploy.judging import judge
+
+        for line in judge(self.project, self.stack, self.config, result):
+            click.echo(line, err=True)
+
     def show(self, outcome: Outcome) -> None:
         click.echo(json.dumps(outcome.as_json(), indent=2) if self.as_json else outcome.describe())
         sys.stdout.flush()
@@ -121,6 +128,7 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
         act = _previewing(what)
     with told_plainly(FAILED, _NOTHING_MADE), one_ctrl_c():
         outcome = what.outcome("preview", act())
+        what.judge(outcome.result)
     what.show(outcome)
     if expect_no_changes and outcome.changes:
         click.echo(f"goldenfleet: {outcome.changes} resources would change", err=True)
@@ -137,9 +145,13 @@ def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
         engine = _checked(what, yes=yes)
     with told_plainly(FAILED, _STOPPED), one_ctrl_c():
         if not yes:
-            what.show(what.outcome("preview", engine.preview(_quiet)))
+            foreseen = engine.preview(_quiet)
+            what.judge(foreseen)
+            what.show(what.outcome("preview", foreseen))
             _confirm(f"Do this to stack {what.stack}?")
-        what.show(what.outcome("up", engine.up(_telling(what))))
+        made = engine.up(_telling(what))
+        what.show(what.outcome("up", made))
+        what.judge(made)
 
 
 @click.command(epilog=_EXAMPLES)

@@ -18,6 +18,7 @@ import yaml
 
 from fleet.deploy.errors import PulumiFailedError, PulumiMissingError
 from fleet.deploy.events import Account
+from fleet.deploy.judging import pack_of
 from fleet.rehearsal.engine import Result
 from fleet.rehearsal.engine.steps import OnStep
 
@@ -79,6 +80,9 @@ class PulumiCli:
     def _command(self, words: Sequence[str], folder: Path) -> list[str]:
         options = ["--stack", self._stack, "--non-interactive", "--color", "never"]
         options += ["--event-log", str(folder / "events.jsonl")]
+        pack = pack_of(self._project)
+        if pack is not None and words[0] != "destroy":
+            options += ["--policy-pack", str(pack)]
         config = {**(_EMULATED_CONFIG if self._endpoint else {}), **self._config}
         if config:
             options += ["--config-file", str(self._with_config(folder, config))]
