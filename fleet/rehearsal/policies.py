@@ -23,7 +23,7 @@ def judge(declared: Iterable[Declared], *, production: bool) -> policy.Evaluatio
         more = len(evaluation.mandatory) - len(told)
         told += [f"  and {more} more"] * (more > 0)
         raise PolicyViolatedError(
-            f"{len(evaluation.mandatory)} mandatory rules are violated:\n" + "\n".join(told),
+            f"mandatory policies are violated {len(evaluation.mandatory)} times:\n" + "\n".join(told),
             "Correct the program or the stack's file; docs/policy.md lists the rules.",
         )
     return evaluation

@@ -29,7 +29,7 @@ def test_a_mandatory_violation_ends_the_rehearsal() -> None:
     """With the rule, the resource, what is wrong and what to do."""
     with pytest.raises(PolicyViolatedError) as raised:
         judge([declared(kinds.LOG_GROUP, "logs")], production=False)
-    assert "1 mandatory rules are violated" in raised.value.message
+    assert "mandatory policies are violated 1 times" in raised.value.message
     assert "log-retention (mandatory): logs: retentionInDays is not set" in raised.value.message
     assert "docs/policy.md" in raised.value.hint
 
