@@ -16,9 +16,11 @@ from server.wire.jsonbody import Json
 from server.wire.openai import Kind
 
 # What a string of JSON holds between its quotes, and what an array of token ids between its brackets.
-_TEXT = rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))++'
+# Groups are repeated inside atomic ones, never possessively: Python before 3.11.5 does not go back where such
+# a repeat fails half-way (https://github.com/python/cpython/issues/106052).
+_TEXT = rb'(?>(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))+)'
 _ID = rb"(?:0|[1-9][0-9]{0,9}+)"
-_IDS = _ID + rb"(?:, ?" + _ID + rb")*+"
+_IDS = _ID + rb"(?>(?:, ?" + _ID + rb")*)"
 _TEXT_FIELD: dict[Kind, re.Pattern[bytes]] = {
     "chat": re.compile(rb'"content"\s*+:\s*+"(?P<text>' + _TEXT + rb')"'),
     "completions": re.compile(rb'"text"\s*+:\s*+"(?P<text>' + _TEXT + rb')"'),
@@ -232,7 +234,7 @@ def _shape(middle: bytes | None) -> _Shape:
     plain = b"" if middle is None else re.escape(middle) + _IDS
     return _Shape(
         one=re.compile(b"(" + _TEXT + b")" + ids),
-        run=re.compile(b"(?:" + _TEXT + plain + _MARK + b")*+"),
+        run=re.compile(b"(?>(?:" + _TEXT + plain + _MARK + b")*)"),
         texts=re.compile(b"(" + _TEXT + b")" + plain + _MARK),
         pairs=re.compile(b"(" + _TEXT + b")" + ids + _MARK),
     )
