@@ -199,7 +199,7 @@ def framed(
         wire = (head + "Connection: close\r\n\r\n").encode("latin-1") + body
     if cut:
         wire = wire[: rng.randrange(len(wire))]
-    if len(wire) < 20_000 and rng.random() < 0.1:
+    if len(wire) < 4000 and rng.random() < 0.1:
         return [wire[at : at + 1] for at in range(len(wire))]
     return pieces(rng, wire, most=rng.choice((1, 3, 40)))
 

@@ -17,8 +17,8 @@ from tests.server.fuzz.conftest import Troubles
 
 KEY = "gf_soak-key-that-is-long-enough-for-128-bits"
 AT_ONCE = 24
-ROUNDS = max(1, int(3 * MORE))
-UNARY, STREAMS = 800, 160
+ROUNDS = max(2, int(2 * MORE))
+UNARY, STREAMS = 1000, 200
 # What may grow: logs are taken away, so little more than the allocator's own.
 TOLERANCE_BYTES = 256 * 1024
 TOKENS = 6
