@@ -29,6 +29,7 @@ from fleet.rehearsal.cloud import (
     launching,
     policies,
     refresh,
+    routing,
     server,
     show,
     targets,
@@ -215,6 +216,7 @@ class Cloud:
         detach.install(world, patches)
         refresh.install(world, patches)
         policies.install(world, patches)
+        routing.install(patches)
         alarms.install(patches)
         server.install(self._closing.is_set, patches)
 

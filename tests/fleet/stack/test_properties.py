@@ -36,10 +36,11 @@ PathIn = tuple[str | int, ...]
 SIZES = st.integers(0, 3)
 CPU_TYPES = ("c7i.large", "c6i.large", "m7i.large", "m6i.large", "c7i.xlarge")
 GPU_TYPES = ("g6.xlarge", "g5.xlarge", "g6e.xlarge")
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0"
 # What must exist in the account, or would cost a test too much; everything else is made from the schema.
 KNOWN: Mapping[str, st.SearchStrategy[Any]] = {
     "capacity": st.fixed_dictionaries({"min": SIZES, "desired": SIZES, "max": st.integers(1, 4)}),
-    "certificateArn": st.just("arn:aws:acm:us-east-1:123456789012:certificate/0"),
+    "certificateArn": st.just(CERTIFICATE),
     "channel": st.sampled_from(CHANNELS),
     "cidr": st.sampled_from(["10.0.0.0/16", "10.9.0.0/17", "172.16.0.0/19", "10.0.0.0/24", "10.0.0.1"]),
     "existing": st.none(),
@@ -215,9 +216,11 @@ class Life:
 
     def __init__(self, cloud: Cloud, warm: WarmHost, folder: Path) -> None:
         self.url, self.warm, self.state = cloud.endpoint_url, warm, folder / "state.json"
+        aws = Aws(self.url, "us-east-1")
+        self.certificate = aws.call("acm.RequestCertificate", DomainName="a.example")["CertificateArn"]
 
     def engine(self, config: Config) -> PulumiEngine:
-        given = as_given(config)
+        given = {k: v.replace(CERTIFICATE, self.certificate) for k, v in as_given(config).items()}
         at = {"endpoint_url": self.url, "state_file": self.state}
         return PulumiEngine(PROJECT, STACK, **at, config=given, warm=self.warm)
 
