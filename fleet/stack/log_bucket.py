@@ -101,6 +101,8 @@ class LogBucket(pulumi.ComponentResource):
         rule = aws.s3.BucketLifecycleConfigurationRuleArgs(
             id="old",
             status="Enabled",
+            # Every object: without a filter AWS's newer API refuses a rule.
+            filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
             expiration=aws.s3.BucketLifecycleConfigurationRuleExpirationArgs(days=kept_days),
             abort_incomplete_multipart_upload=(
                 aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
