@@ -147,8 +147,9 @@ class Settings(BaseModel):
     queue_size: int = Field(
         default=1024, ge=0, description="Requests that wait for a place; beyond, the lowest class is shed."
     )
+    # A stream that waits says nothing yet, so that it can still be refused; balancers want a byte within 15 s.
     queue_seconds: Seconds = Field(
-        default=30.0, description="How long a request waits for a place; its own deadline may be sooner."
+        default=10.0, description="How long a request waits for a place; its own deadline may be sooner."
     )
     region: str | None = Field(default=None, description="AWS region; by default the AWS environment's.")
     imds_endpoint: str | None = Field(
