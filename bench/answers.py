@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.frames import MODEL, Kind
+from bench.frames import MODEL, Json, Kind
 from bench.tokens import read_prompt, text_of
 
 Verdict = Literal["ok", "failed", "truncated", "wrong"]
 
 _PATHS: dict[Kind, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
-_SAID = re.compile(rb'"(?:text|content)": ?"([^"]*)"')
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -102,7 +100,7 @@ class StreamResult:
     @property
     def tokens(self) -> int:
         """Events with content, as far as it came."""
-        return len(_SAID.findall(self.body))
+        return sum(1 for event in _events(self.body) if event is not None and _said(event))
 
     @property
     def gaps_s(self) -> list[float]:
@@ -110,8 +108,12 @@ class StreamResult:
 
     @property
     def verdict(self) -> Verdict:
-        text = text_in(self.body)
-        done = self.ended == "clean" and b"[DONE]" in self.body
+        events = _events(self.body)
+        text = "".join(_said(event) for event in events if event is not None)
+        done = self.ended == "clean" and b"data: [DONE]" in self.body and any(map(_finished, events))
+        if self.ended == "clean" and None in events:
+            # Clients stop at what is no JSON; a library may resume, and nobody would ever hear of it.
+            return "wrong"
         if status_of(self.body) != 200 or not text:
             return "failed"
         if text == self.asked.expected:
@@ -120,8 +122,34 @@ class StreamResult:
 
 
 def text_in(answer: bytes) -> str:
-    """All text that a chunked stream or a plain answer carries, if none of it needed an escape."""
-    return b"".join(_SAID.findall(dechunked(answer))).decode()
+    """The text of a plain answer; nothing of what is not JSON."""
+    event = _parsed(dechunked(answer))
+    return "" if event is None else _said(event)
+
+
+def _events(answer: bytes) -> list[Json | None]:
+    """Each event's JSON, the end mark left out; None for one that is not JSON."""
+    lines = [line for line in dechunked(answer).split(b"\n") if line.startswith(b"data:")]
+    data = [line.removeprefix(b"data:").strip() for line in lines]
+    return [_parsed(item) for item in data if item != b"[DONE]"]
+
+
+def _parsed(data: bytes) -> Json | None:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _said(event: Json) -> str:
+    """A completion's text, a chat's content, of a chunk or a whole answer."""
+    parts = [choice.get("delta") or choice.get("message") or choice for choice in event.get("choices") or ()]
+    return "".join(part.get("content") or part.get("text") or "" for part in parts)
+
+
+def _finished(event: Json | None) -> bool:
+    return event is not None and any(choice.get("finish_reason") for choice in event.get("choices") or ())
 
 
 def dechunked(answer: bytes) -> bytes:
@@ -131,7 +159,10 @@ def dechunked(answer: bytes) -> bytes:
         return body
     pieces, at = [], 0
     while (line_end := body.find(b"\r\n", at)) > 0:
-        size = int(body[at:line_end].split(b";")[0], 16)
+        try:
+            size = int(body[at:line_end].split(b";")[0], 16)
+        except ValueError:
+            break
         pieces.append(body[line_end + 2 : line_end + 2 + size])
         at = line_end + 4 + size
     return b"".join(pieces)

@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 from dataclasses import dataclass
 
-from goldenfleet_client import AsyncClient, GoldenfleetError, StreamTruncated
+from goldenfleet_client import AsyncClient, Event, GoldenfleetError, Retried, StreamTruncated
 
 from bench.answers import prompt_of
 from bench.frames import MODEL
@@ -16,6 +16,7 @@ from bench.stage import Stage
 from bench.tokens import read_prompt, text_of
 
 _PACE_MS = 20.0
+_COUNTS = ("asked", "resumed", "resumed_early", "lost", "truncated", "wrong")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class Crowd:
 
 
 async def gateway_killed(stage: Stage, ours: Spec, crowd: Crowd) -> dict[str, int]:
-    """Counts of streams: asked, resumed, lost, truncated, wrong. Raises ProcessFailed."""
+    """Counts of streams: asked, resumed, lost, truncated, wrong. Raises ProcessFailed.
+
+    `resumed_early`: attempts that were cut before anything was killed.
+    """
     engines = await stage.engines(2)
     gateways = [await stage.gateway(ours, [engine.address for engine in engines]) for _ in range(2)]
     for engine in engines:
@@ -37,11 +41,21 @@ async def gateway_killed(stage: Stage, ours: Spec, crowd: Crowd) -> dict[str, in
     host, port = balancer.address
     base_url = f"http://{host}:{port}"
     counts: Counter[str] = Counter()
-    async with AsyncClient(base_url, api_key=KEY, model=MODEL) as client, asyncio.TaskGroup() as tasks:
+
+    def noticed(event: Event) -> None:
+        victim = gateways[0].child
+        counts["resumed_early"] += isinstance(event, Retried) and victim is not None and victim.running
+
+    async with (
+        AsyncClient(base_url, api_key=KEY, model=MODEL, on_event=noticed) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         tasks.create_task(_kill(gateways[0], crowd))
         for number in range(crowd.clients):
             tasks.create_task(_read_streams(client, number, crowd, counts))
-    return {name: counts[name] for name in ("asked", "resumed", "lost", "truncated", "wrong")}
+    return {
+        name: counts[name] for name in ("asked", "resumed", "resumed_early", "lost", "truncated", "wrong")
+    }
 
 
 async def _kill(gateway: Running, crowd: Crowd) -> None:

@@ -76,6 +76,13 @@ class Running:
     address: Address
     child: Child | None
 
+    @property
+    def hidden(self) -> int:
+        """Retries and resumes of ours so far, of which its clients saw nothing."""
+        if self.child is None or self.spec.kind != "ours":
+            return 0
+        return sum(self.child.logged(f'"event": "request.{what}"') for what in ("retried", "resumed"))
+
     async def idle(self, within_s: float) -> None:
         """Until it has left what its clients left, so that it takes nothing from the next."""
         ends = time.monotonic() + within_s

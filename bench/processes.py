@@ -67,6 +67,10 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def logged(self, text: str) -> int:
+        """How often it has logged so."""
+        return self._log.read_text(errors="replace").count(text)
+
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-_LOG_TAIL:]
 

@@ -140,7 +140,9 @@ class Run:
         for repeat in range(self._plan.repeats):
             # Each takes its turn to be first.
             for gateway in [*running[repeat % len(running) :], *running[: repeat % len(running)]]:
+                hidden = gateway.hidden
                 figures = await MODES[mode](_target(gateway, engines), size)
+                figures["hidden"] = gateway.hidden - hidden
                 found[gateway.spec.name].append(figures)
                 shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
                 self._say(f"{mode} {repeat + 1}/{self._plan.repeats} {gateway.spec.name}: {shown}")

@@ -39,6 +39,8 @@ def test_a_chunked_answer_is_whole_with_its_last_chunk() -> None:
         (stream(2, finished=True), "clean", "truncated"),
         (stream(3, finished=False), "late", "truncated"),
         (stream(3, finished=True).replace(b" 5.12", b" 6.12"), "clean", "wrong"),
+        (stream(3, finished=True).replace(b'"text":" 5.12"', b'"text":]" 5.12'), "clean", "wrong"),
+        (stream(3, finished=True).replace(b'"length"', b"null    "), "clean", "truncated"),
         (STREAM_HEAD, "cut", "failed"),
         (b"", "cut", "failed"),
         (stream(3, finished=True).replace(b"200 OK", b"502 No"), "clean", "failed"),

@@ -47,6 +47,16 @@ def test_one_lost_stream_misses_a_bar() -> None:
     assert met(broken)["lost to SIGKILL"] is False
 
 
+def test_work_that_was_done_twice_misses_a_bar() -> None:
+    """A gateway that cuts its own streams and mends them is found out, though clients see them whole."""
+    mended = Results(runs={"paced": {"ours": [{"busy": 0.1, "hidden": 0}, {"busy": 0.1, "hidden": 512}]}})
+    early = Results(gateway_kill={"lost": 0, "truncated": 0, "wrong": 0, "resumed": 150, "resumed_early": 50})
+
+    assert met(mended)["retries and resumes with nothing wrong"] is False
+    assert met(early)["lost to a killed gateway"] is True
+    assert met(early)["resumed before the gateway was killed"] is False
+
+
 def test_a_run_can_be_shown_and_kept() -> None:
     """Every section appears in the tables and in JSON that can be read again."""
     found = results(ours=4000, nginx=16_000)
