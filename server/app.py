@@ -147,7 +147,8 @@ class App:
         if not self._drain.accepts:
             self._drain.refused()
             raise NodeDraining
-        with self._drain.in_flight():
+        self._drain.enter()
+        try:
             ticket = await self._entrance.admission.admit(call.principal, call.exchange.request)
             try:
                 call.headers.extend(ticket.headers)
@@ -164,6 +165,8 @@ class App:
                 raise
             finally:
                 ticket.end(call.observation.prompt_tokens, call.observation.completion_tokens)
+        finally:
+            self._drain.exit()
 
     async def _serve(self, route: Route, call: Call, body: bytes) -> None:
         self._fleet.budget.begin()

@@ -64,7 +64,10 @@ class LegReader:
         if taken is None:
             return None
         out, kept, rest, events = taken
-        self._keep(kept, events)
+        self.tokens += events
+        self._kept += kept
+        if len(self._kept) > _MAX_KEPT or self._vain_lessons:
+            self._kept_more()
         self._unended = b""
         if rest and not _may_hold_an_end(rest):
             self._unended, rest = rest, b""
@@ -130,13 +133,13 @@ class LegReader:
             self._parser.push(data)
             return b""
         out, kept, rest, events = taken
-        self._keep(kept, events)
+        self.tokens += events
+        self._kept += kept
+        self._kept_more()
         self._parser.push(rest)
         return out
 
-    def _keep(self, kept: bytes, events: int) -> None:
-        self._kept += kept
-        self.tokens += events
+    def _kept_more(self) -> None:
         self._vain_lessons = 0
         # A share of a long text, for each time all of it is copied.
         if len(self._kept) > _MAX_KEPT and len(self._kept) > len(self._record.text) // 4:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from server.errors import HeaderList
 from server.http.errors import ClientGone
@@ -40,7 +39,7 @@ class Discard:
 
 
 class Outlet:
-    """A server-sent event stream to one client. Within `async with`, a comment is sent when
+    """A server-sent event stream to one client. Between `begin` and `close` a comment is sent when
     `heartbeat_s` seconds have passed since the last byte, so that no balancer takes it for dead.
 
     Data must be whole events, for a comment may be sent between any two writes.
@@ -60,21 +59,21 @@ class Outlet:
         self._sending = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> Self:
+    def begin(self) -> None:
+        """From here on the client hears something at least every `heartbeat_s` seconds."""
         self._due = self._loop.time() + self._heartbeat_s
         self._timer = self._loop.call_at(self._due, self._beat)
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """It hears nothing more by itself."""
         if self._timer is not None:
             self._timer.cancel()
 
     @property
     def keeps_up(self) -> bool:
         """Whether the stream has started and its client takes what it is sent."""
-        return self._exchange.started and not self._sending and self._exchange.keeps_up
+        exchange = self._exchange
+        return exchange.head is not None and not self._sending and exchange.keeps_up
 
     def push(self, data: bytes) -> None:
         """Raises ClientGone."""

@@ -1,10 +1,10 @@
 """What both roles do with a request for the model: a gateway asks its nodes, a node asks its engine."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
+from types import TracebackType
 
 from server.admission.admission import NO_TICKET, Ticket
 from server.attempts import Attempts, Expects, Fleet, given_up
@@ -88,11 +88,11 @@ class Proxy:
         self._heartbeat_s = heartbeat_s
         self._rng = rng
 
-    async def chat(self, call: Call, raw: bytes) -> None:
-        await self._openai(call, _allowed(call, read_generation("chat", raw)), raw)
+    def chat(self, call: Call, raw: bytes) -> Coroutine[None, None, None]:
+        return self._openai(call, _allowed(call, read_generation("chat", raw)), raw)
 
-    async def completions(self, call: Call, raw: bytes) -> None:
-        await self._openai(call, _allowed(call, read_generation("completions", raw)), raw)
+    def completions(self, call: Call, raw: bytes) -> Coroutine[None, None, None]:
+        return self._openai(call, _allowed(call, read_generation("completions", raw)), raw)
 
     async def tgi(self, call: Call, raw: bytes, *, stream: bool | None, listed: bool) -> None:
         """`stream` is what the route says, None leaves it to the body; `listed` wraps a plain answer."""
@@ -156,7 +156,7 @@ class Proxy:
         return body if chunk is None else dump(chunk(_object(body)))
 
     async def _stream(self, call: Call, generation: Generation, face: Face) -> None:
-        async with self._outlet(call, face) as outlet:
+        async with _Stream(call, face, self._heartbeat_s) as outlet:
             relay = Relay(
                 self._fleet,
                 self._attempts(call, generation),
@@ -168,19 +168,6 @@ class Proxy:
             )
             async with self._handover.within(call.deadline_s):
                 await relay.run()
-
-    @asynccontextmanager
-    async def _outlet(self, call: Call, face: Face) -> AsyncIterator[Outlet]:
-        """A client's stream. An error that comes after its start is its last event, and is raised on."""
-        async with Outlet(call.exchange, call.headers, self._heartbeat_s) as outlet:
-            try:
-                yield outlet
-            except RequestRefused as exc:
-                if call.exchange.started:
-                    await outlet.send(face.error(exc))
-                    await outlet.end()
-                raise
-            await outlet.end()
 
     async def _whole(
         self, call: Call, method: str, target: str, body: bytes, generation: Generation | None = None
@@ -210,6 +197,33 @@ class Proxy:
         return Attempts(self._fleet, call.began + call.deadline_s, call.observation, generation)
 
 
+class _Stream:
+    """A client's stream, as a context. An error after its start is its last event, and is raised on."""
+
+    __slots__ = ("_exchange", "_face", "_outlet")
+
+    def __init__(self, call: Call, face: Face, heartbeat_s: float) -> None:
+        self._exchange = call.exchange
+        self._face = face
+        self._outlet = Outlet(call.exchange, call.headers, heartbeat_s)
+
+    async def __aenter__(self) -> Outlet:
+        self._outlet.begin()
+        return self._outlet
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, RequestRefused) and self._exchange.started:
+                await self._outlet.send(self._face.error(error))
+            elif error is not None:
+                return
+            await self._outlet.end()
+        finally:
+            self._outlet.close()
+
+
 class EngineProxy(Proxy):
     """The node: OpenAI's routes go to its engine and back as they are, in whole events."""
 
@@ -224,7 +238,7 @@ class EngineProxy(Proxy):
             await call.exchange.respond(200, [*headers, *call.headers], body)
             return
         face = openai_face(generation, call.request_id)
-        async with self._outlet(call, face) as outlet, self._handover.within(call.deadline_s):
+        async with _Stream(call, face, self._heartbeat_s) as outlet, self._handover.within(call.deadline_s):
             await self._pass_stream(call, generation, raw, outlet)
 
     async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:

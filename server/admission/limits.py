@@ -61,16 +61,19 @@ class LocalMeter:
 
     async def take(self, rates: Sequence[Rate], tokens: int) -> Verdict:
         now = self._clock()
-        found = [(self._bucket(rate, now), 1 if rate.kind == "requests" else tokens) for rate in rates]
-        waits = [bucket.wait_s(cost) for bucket, cost in found]
-        wait_s = max(waits)
-        if not wait_s:
-            for bucket, cost in found:
+        found = []
+        wait_s, reached = 0.0, rates[0].kind
+        for rate in rates:
+            bucket, cost = self._bucket(rate, now), 1 if rate.kind == "requests" else tokens
+            found.append((rate, bucket, cost))
+            if bucket.level < cost and (wait := bucket.wait_s(cost)) > wait_s:
+                wait_s, reached = wait, rate.kind
+        left = []
+        for rate, bucket, cost in found:
+            if not wait_s:
                 bucket.level -= cost
-        left = [
-            Left(rate, bucket.level, bucket.reset_s) for rate, (bucket, _) in zip(rates, found, strict=True)
-        ]
-        return Verdict(wait_s, rates[waits.index(wait_s)].kind, left)
+            left.append(Left(rate, bucket.level, bucket.reset_s))
+        return Verdict(wait_s, reached, left)
 
     def charge(self, rates: Sequence[Rate], tokens: int) -> None:
         now = self._clock()
@@ -105,10 +108,7 @@ class Terms:
 
     rates: tuple[Rate, ...]
     busy: tuple[tuple[str, int], ...]
-
-    @property
-    def counts_tokens(self) -> bool:
-        return any(rate.kind == "tokens" for rate in self.rates)
+    counts_tokens: bool
 
 
 class Counts:
@@ -119,10 +119,12 @@ class Counts:
 
     def enter(self, busy: Sequence[tuple[str, int]]) -> bool:
         """All of them or none."""
-        if any(self._running.get(owner, 0) >= most for owner, most in busy):
-            return False
+        running = self._running
+        for owner, most in busy:
+            if running.get(owner, 0) >= most:
+                return False
         for owner, _ in busy:
-            self._running[owner] = self._running.get(owner, 0) + 1
+            running[owner] = running.get(owner, 0) + 1
         return True
 
     def leave(self, busy: Sequence[tuple[str, int]]) -> None:
@@ -148,7 +150,7 @@ def terms_of(principal: Principal, defaults: Allowance) -> Terms | None:
     )
     rates = tuple(rate for owner, allowance in owners for rate in _rates(owner, allowance))
     busy = tuple((owner, allowed.concurrency) for owner, allowed in owners if allowed.concurrency)
-    return Terms(rates, busy) if rates or busy else None
+    return Terms(rates, busy, any(rate.kind == "tokens" for rate in rates)) if rates or busy else None
 
 
 def _rates(owner: str, allowance: Allowance) -> Sequence[Rate]:

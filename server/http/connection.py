@@ -90,7 +90,7 @@ class ServerConnection(asyncio.Protocol):
         self._sending = Deadline(loop, self._send_expired)
         self._writable = asyncio.Event()
         self._writable.set()
-        self._keeping_up = True
+        self.keeps_up = True
         self._unsent = 0
         self._peer = ""
         self._ahead = 0
@@ -120,6 +120,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._lost = True
+        self.keeps_up = False
         self._receiving.close()
         self._sending.close()
         self._writable.set()
@@ -142,12 +143,12 @@ class ServerConnection(asyncio.Protocol):
         return None
 
     def pause_writing(self) -> None:
-        self._keeping_up = False
+        self.keeps_up = False
         self._writable.clear()
         self._watch_sending(self._limits.stall_s)
 
     def resume_writing(self) -> None:
-        self._keeping_up = True
+        self.keeps_up = not self._lost
         self._writable.set()
         if not self._closing:
             self._sending.clear()
@@ -207,10 +208,6 @@ class ServerConnection(asyncio.Protocol):
         if self._lost:
             raise ClientGone("the client left")
         self._transport.write(data)
-
-    @property
-    def keeps_up(self) -> bool:
-        return self._keeping_up and not self._lost
 
     async def drained(self) -> None:
         if not self._writable.is_set():

@@ -101,7 +101,7 @@ class Request:
 class Exchange:
     """One request and its response, in the order: start, write..., end. Or abort, at any point."""
 
-    __slots__ = ("_head", "_sent", "_wire", "closed", "keep_alive", "request", "version")
+    __slots__ = ("_sent", "_wire", "closed", "head", "keep_alive", "request", "version")
 
     def __init__(self, wire: Wire, request: Request, version: str, *, keep_alive: bool) -> None:
         self.request = request
@@ -109,17 +109,13 @@ class Exchange:
         self.keep_alive = keep_alive
         self.closed = False
         self._wire = wire
-        self._head: ResponseHead | None = None
+        self.head: ResponseHead | None = None
         self._sent = 0
 
     @property
     def started(self) -> bool:
         """Whether the client has been sent a status; before that an error can still be answered."""
-        return self._head is not None
-
-    @property
-    def head(self) -> ResponseHead | None:
-        return self._head
+        return self.head is not None
 
     @property
     def keeps_up(self) -> bool:
@@ -136,8 +132,8 @@ class Exchange:
     def begin(self, status: int, headers: RawHeaders) -> None:
         """`start` without waiting, which it never does."""
         self._begin(status, headers)
-        assert self._head is not None
-        self._wire.send(self._head.wire)
+        assert self.head is not None
+        self._wire.send(self.head.wire)
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; returns once the client keeps up (its buffer is below high water).
@@ -155,7 +151,7 @@ class Exchange:
         """
         if not data:
             return
-        head = self._head
+        head = self.head
         if head is not None and head.chunked and not self.closed:
             self._wire.send(b"%x\r\n%b\r\n" % (len(data), data))
             return
@@ -190,11 +186,11 @@ class Exchange:
             await self._wire.drained()
 
     def _begin(self, status: int, headers: RawHeaders) -> None:
-        if self._head is not None:
+        if self.head is not None:
             raise RuntimeError("the response has started already")
         if self.closed:
             raise ClientGone("the connection is cut")
-        self._head = self._wire.frame(self, status, headers)
+        self.head = self._wire.frame(self, status, headers)
 
     def _send_piece(self, head: ResponseHead, data: bytes) -> None:
         self._sent += len(data)
@@ -204,11 +200,11 @@ class Exchange:
         self._wire.send(data)
 
     def _open_head(self) -> ResponseHead:
-        if self._head is None:
+        if self.head is None:
             raise RuntimeError("start the response first")
         if self.closed:
             raise ClientGone("the response has ended or was cut")
-        return self._head
+        return self.head
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

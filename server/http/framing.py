@@ -146,10 +146,11 @@ def _own_fields(
     kept: list[tuple[bytes, bytes]] = []
     length: int | None = None
     closes = False
-    for name, value in pairs:
+    for pair in pairs:
+        name, value = pair
         lowered = name.lower()
         if lowered not in _FRAMING:
-            kept.append((lowered, value))
+            kept.append(pair if name == lowered else (lowered, value))
             continue
         if lowered == b"transfer-encoding":
             raise ValueError("transfer-encoding is the server's own; do not set it")

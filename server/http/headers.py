@@ -50,14 +50,13 @@ def encode(pairs: Collection[tuple[bytes, bytes]]) -> bytes:
     Raises ValueError for a name that is no token and for a CR, LF or NUL in a value: either would let
     whoever chose it write headers, or a whole response, of their own.
     """
-    lines = []
-    for name, value in pairs:
+    for name, _ in pairs:
         if not _is_token(name):
             raise _unsafe(name)
-        lines.append(b"%b: %b\r\n" % (name, value))
-    block = b"".join(lines)
+    block = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
     # All values in one look: each line has one CR and one LF, its own.
-    if b"\x00" in block or block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
+    count = len(pairs)
+    if b"\x00" in block or block.count(b"\n") != count or block.count(b"\r") != count:
         raise _unsafe(next(name for name, value in pairs if _FORBIDDEN_IN_VALUE.search(value)))
     return block
 

@@ -104,7 +104,9 @@ class RequestParser:
         if self._head_again:
             return
         self._url += url
-        self._count_head(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > self._max_header_bytes:
+            self._refuse(HEADERS_TOO_LARGE)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_again:
@@ -113,7 +115,9 @@ class RequestParser:
             self._refuse(bad_request("trailers are not accepted; send the fields as headers"))
             return
         self._pairs.append((name, value))
-        self._count_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._max_header_bytes:
+            self._refuse(HEADERS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         if self.stopped:
@@ -156,11 +160,6 @@ class RequestParser:
         self._events.request_ended()
 
     # Bounds
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._max_header_bytes:
-            self._refuse(HEADERS_TOO_LARGE)
 
     def _check_unfinished(self) -> None:
         """Bound what httptools holds without telling: a header line or a chunk extension that never ends."""

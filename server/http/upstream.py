@@ -33,6 +33,8 @@ _LIFE_SIGNS = [
 ]
 
 
+_NO_HEADERS = Headers()
+
 Push = Callable[[bytes], bytes]
 
 
@@ -68,7 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._failure: UpstreamError | None = None
         self._changed: asyncio.Future[None] | None = None
         self.status = 0
-        self.headers = Headers()
+        self.headers = _NO_HEADERS
         self.heard = False
         self.complete = False
         self._quiet_s = 0.0
@@ -204,7 +206,8 @@ class UpstreamConnection(asyncio.Protocol):
         while not self.status:
             if self._failure is not None:
                 raise self._failure
-            await self._change()
+            self._changed = self._loop.create_future()
+            await self._changed
 
     async def take(self, chunk_timeout_s: float | None) -> bytes:
         """What has arrived of the body since the last call, b"" at its end.
@@ -219,7 +222,8 @@ class UpstreamConnection(asyncio.Protocol):
             if chunk_timeout_s is not None:
                 self._quiet_s = chunk_timeout_s
                 self._silence.set(chunk_timeout_s)
-            await self._change()
+            self._changed = self._loop.create_future()
+            await self._changed
         data = self._buffered[0] if len(self._buffered) == 1 else b"".join(self._buffered)
         self._buffered.clear()
         self._buffered_bytes = 0
@@ -257,10 +261,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._reading = True
             self.heard_at = self._loop.time()
             self._transport.resume_reading()
-
-    async def _change(self) -> None:
-        self._changed = self._loop.create_future()
-        await self._changed
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():

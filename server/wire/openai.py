@@ -54,15 +54,16 @@ def read_generation(kind: Kind, raw: bytes) -> Generation:
 
 def check_generation(kind: Kind, body: Json) -> Generation:
     """Raises BadRequest."""
-    stops = string_list(body, "stop", MAX_STOPS)
+    stops = string_list(body, "stop", MAX_STOPS) if "stop" in body else None
     if stops and max(map(len, stops)) > 1000:
         raise BadRequest("A stop sequence may have at most 1000 characters.", param="stop")
     refuse_unsafe(body)
     model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise BadRequest("`model` must be a string.", param="model")
-    n = optional_int(body, "n", 1, MAX_CHOICES) or 1
-    optional_int(body, "best_of", 1, MAX_CHOICES)
+    n = (optional_int(body, "n", 1, MAX_CHOICES) or 1) if "n" in body else 1
+    if "best_of" in body:
+        optional_int(body, "best_of", 1, MAX_CHOICES)
     if kind == "completions" and body.get("max_tokens") is None:
         body = body | {"max_tokens": DEFAULT_COMPLETION_TOKENS}
     most = optional_int(body, "max_completion_tokens", 0, MAX_TOKENS)

@@ -96,9 +96,13 @@ class TokenEvents:
             one = self._shape.one.fullmatch(data, len(head), len(data) - len(tail))
             if one is not None:
                 inner = one[0]
-                if not _is_utf8(inner):
+                if not inner.isascii() and not _is_utf8(inner):
                     return None
-                return self._outgoing(one), inner + _MARK, b"", 1
+                if self._out_middle is None:
+                    out = b"%b%b%b" % (self._out_head, one[1], self._out_tail)
+                else:
+                    out = b"%b%b%b%b%b" % (self._out_head, one[1], self._out_middle, one[2], self._out_tail)
+                return out, inner + _MARK, b"", 1
         return self._take_run(data)
 
     def gist(self, taken: bytes | bytearray, *, apart: bool) -> list[Gist]:
@@ -113,11 +117,6 @@ class TokenEvents:
         each = [[ids] for ids in numbers] if numbers is not None else [None] * len(texts)
         return [_gist([text], ids) for text, ids in zip(texts, each, strict=True)]
 
-    def _outgoing(self, one: re.Match[bytes]) -> bytes:
-        if self._out_middle is None:
-            return b"%b%b%b" % (self._out_head, one[1], self._out_tail)
-        return b"%b%b%b%b%b" % (self._out_head, one[1], self._out_middle, one[2], self._out_tail)
-
     def _take_run(self, data: bytes) -> tuple[bytes, bytes, bytes, int] | None:
         end = data.rfind(self.tail, len(self.head))
         if end < 0 or _MARK in data:
@@ -127,7 +126,7 @@ class TokenEvents:
         if run is None or not run.end():
             return None
         taken = inner if run.end() == len(inner) else inner[: run.end()]
-        if not _is_utf8(taken):
+        if not taken.isascii() and not _is_utf8(taken):
             return None
         if self._out_middle is None:
             texts = self._shape.texts.findall(taken)
@@ -218,8 +217,6 @@ def _cut_rendered(out: bytes) -> tuple[bytes, bytes | None, bytes] | None:
 
 
 def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
     try:
         data.decode()
     except UnicodeDecodeError:
