@@ -210,7 +210,9 @@ class Stage:
         server = HttpServer(app.handle, failed=telemetry.failed)
         port = await server.listen("127.0.0.1", 0)
         self.stack.push_async_callback(server.aclose, 0)
-        return Serving(app, app.nodes, drain, readiness, telemetry, server, port, lines, self.session, tracing)
+        return Serving(
+            app, app.nodes, drain, readiness, telemetry, server, port, lines, self.session, tracing
+        )
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
