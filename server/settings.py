@@ -147,7 +147,7 @@ class Settings(BaseModel):
     queue_size: int = Field(
         default=1024, ge=0, description="Requests that wait for a place; beyond, the lowest class is shed."
     )
-    # A stream that waits says nothing yet, so that it can still be refused; balancers want a byte within 15 s.
+    # A stream that waits says nothing yet, so it can still be refused; a byte is due within 15 s.
     queue_seconds: Seconds = Field(
         default=10.0, description="How long a request waits for a place; its own deadline may be sooner."
     )
