@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -126,16 +127,17 @@ async def test_a_gateway_that_was_stopped_itself_blames_no_engine(fleet: Any) ->
     """What came while it did not run is read before anything is concluded from the silence."""
     engines = [await fleet.engine(), await fleet.engine()]
     gateway = await fleet.gateway(*engines, suspect_seconds=0.3, silence_seconds=0.6, first_byte_seconds=0.6)
-    streams = [asyncio.create_task(post(fleet, gateway, STREAM)) for _ in range(4)]
-    async with asyncio.timeout(PATIENCE_S):
-        while await answers_under_way(fleet, gateway) < 4:
-            continue
-    gateway.send(signal.SIGSTOP)
-    for engine in engines:
-        await fleet.control(engine, "slow")
-    # Longer than any of the gateway's limits.
-    await post(fleet, engines[0], UNARY)
-    gateway.send(signal.SIGCONT)
-    for _, body, _ in await asyncio.gather(*streams):
-        assert body.endswith(b"data: [DONE]\n\n")
+    url = f"http://{gateway.address}/v1/completions"
+    async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(fleet.session.post(url, json=STREAM)) for _ in range(4)]
+        for stream in streams:
+            await stream.content.readuntil(b"\n\n")
+        gateway.send(signal.SIGSTOP)
+        for engine in engines:
+            await fleet.control(engine, "slow")
+        # Longer than any of the gateway's limits.
+        await post(fleet, engines[0], UNARY)
+        gateway.send(signal.SIGCONT)
+        for stream in streams:
+            assert (await stream.content.read()).endswith(b"data: [DONE]\n\n")
     assert not [event for name in ("retried", "resumed") for event in gateway.events(f"request.{name}")]
