@@ -32,6 +32,7 @@ from fleet.rehearsal.cloud import (
     routing,
     server,
     show,
+    speed,
     targets,
 )
 from fleet.rehearsal.cloud.errors import CloudError, CloudInUse, GroupUnknown, InstanceUnknown, NotSpot
@@ -217,6 +218,7 @@ class Cloud:
         refresh.install(world, patches)
         policies.install(world, patches)
         routing.install(patches)
+        speed.install(patches)
         alarms.install(patches)
         server.install(self._closing.is_set, patches)
 
