@@ -102,9 +102,12 @@ def serve(channel: socket.socket) -> None:
             os.close(descriptor)
         channel.send(json.dumps({"pid": pid}).encode())
         with open(heard) as imported:
-            _import_ahead(imported.read().split())
+            names = imported.read().split()
         _, status = os.waitpid(pid, 0)
         channel.send(json.dumps({"code": os.waitstatus_to_exitcode(status)}).encode())
+        # Only now, when nobody waits.
+        for name in names:
+            importlib.import_module(name)
 
 
 def _run(asked: dict[str, object], output: int, lifeline: int, told: int) -> NoReturn:
@@ -128,13 +131,15 @@ def _run(asked: dict[str, object], output: int, lifeline: int, told: int) -> NoR
     os._exit(code)
 
 
-def _import_ahead(names: list[str]) -> None:
+def _load(names: list[str]) -> None:
+    """The SDK's modules are loaded when something is first looked for in them."""
     for name in names:
-        importlib.import_module(name)
+        getattr(importlib.import_module(name), "_inputs", None)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--warm":
+        _load(sys.argv[3:])
         serve(socket.socket(fileno=int(sys.argv[2])))
         sys.exit(0)
     sys.exit(main(*sys.argv[1:]))

@@ -26,13 +26,16 @@ _ENDED = "the process that runs the Pulumi program has ended"
 
 
 class WarmHost:
-    """One run at a time, so that engines which share one wait for each other. Use as a context manager."""
+    """One run at a time, so that engines which share one wait for each other. Use as a context manager.
 
-    def __init__(self) -> None:
+    `ahead` names modules of the SDK that it imports at once, while its owner does something else.
+    """
+
+    def __init__(self, ahead: Sequence[str] = ()) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel, self._busy = ours, Lock()
         with theirs:
-            words = [sys.executable, "-P", str(_HOST), "--warm", str(theirs.fileno())]
+            words = [sys.executable, "-P", str(_HOST), "--warm", str(theirs.fileno()), *ahead]
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
 
     def __enter__(self) -> WarmHost:
@@ -42,6 +45,8 @@ class WarmHost:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._channel.close()
+        # It may be importing for a run that does not come.
+        self._process.terminate()
         self._process.wait()
 
     def kill(self) -> None:

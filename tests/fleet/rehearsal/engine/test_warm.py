@@ -84,3 +84,13 @@ def test_a_host_that_was_killed_is_an_error_of_the_run(projects) -> None:
         for _ in range(2):
             with pytest.raises(ProgramError, match="has ended"):
                 engine(projects, host, "").preview()
+
+
+def test_a_host_may_import_before_it_is_asked(projects) -> None:
+    """While its owner does something else."""
+    program = """
+        import sys
+        pulumi.export("there", "pulumi_aws.sqs.queue" in sys.modules)
+    """
+    with WarmHost(["pulumi_aws.sqs"]) as host:
+        assert engine(projects, host, program).preview().outputs == {"there": True}
