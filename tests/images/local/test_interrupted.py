@@ -24,7 +24,9 @@ from images.run import Run, new_run, open_run, run_ids
 from tests.images.local import sleeping
 from tests.images.local.sleeping import ROOT, machines_in
 
-GOLDENFLEET = [sys.executable, "-c", "from images.cli import images; images()"]
+# A shell's background jobs, and so their tests, ignore SIGINT; a person's command does not.
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+GOLDENFLEET = [sys.executable, "-c", f"{HEARS}; from images.cli import images; images()"]
 
 
 @pytest.fixture
