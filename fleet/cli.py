@@ -91,6 +91,13 @@ main.add_command(destroy)
     help="default, storm, none, or a list of spot|kill|scale-in:gateway|model.",
 )
 @click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME",
+    help="A longer story to play after the interruptions; may be given again.",
+)
+@click.option(
     "--gateways",
     default=2,
     type=click.IntRange(1, _MOST_NODES),

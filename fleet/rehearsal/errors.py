@@ -6,6 +6,7 @@ GoldenfleetError
     +-- ProcessFailedError       a process of the rehearsal did not start, or ended on its own
     +-- NotInTimeError           what was waited for did not come before its deadline
     +-- UnknownInterruptionError no such interruption can be asked for
+    +-- UnknownScenarioError     no such scenario can be asked for
     +-- ImpossibleError          an interruption was asked for that the fleet cannot have
     +-- PolicyViolatedError      the stack violates a mandatory rule of fleet/policy
     +-- LeftBehindError          something outlived the rehearsal
@@ -34,6 +35,10 @@ class NotInTimeError(RehearsalError):
 
 class UnknownInterruptionError(RehearsalError):
     """No such interruption can be asked for."""
+
+
+class UnknownScenarioError(RehearsalError):
+    """No such scenario can be asked for."""
 
 
 class ImpossibleError(RehearsalError):

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import ImageMissingError
-from fleet.rehearsal import interruptions
+from fleet.rehearsal import interruptions, scenarios
 from fleet.rehearsal.answers import EMBEDDED_MODEL
 from fleet.rehearsal.envoy import HOST
 from fleet.rehearsal.errors import RehearsalError
 from fleet.rehearsal.interruptions import Step, Tiers
 from fleet.rehearsal.ports import check_free, check_nodes_can_listen
+from fleet.rehearsal.scenarios import Scenario
 from fleet.stack.settings import GatewayTier, ModelTier, Settings, load_settings
 
 NOTICE_SECONDS = 120.0  # AWS's own, which `notice_seconds` stand for
@@ -32,6 +33,7 @@ class Plan:
     duration_s: float = 20.0
     notice_seconds: float = 12.0
     interrupt: str = "default"
+    scenarios: tuple[str, ...] = ()
     seed: int = 1
     gateways: int = 2
     models: int = 3
@@ -67,6 +69,7 @@ class Checked:
     settings: Settings
     config: Mapping[str, str]
     steps: tuple[Step, ...]
+    scenarios: tuple[Scenario, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -76,7 +79,12 @@ class Checked:
     def told(self) -> dict[str, object]:
         """What the report repeats."""
         steps = [str(step) for step in self.steps]
-        return {**self.plan.told(), "interrupt": steps, "served": list(self.models)}
+        return {
+            **self.plan.told(),
+            "interrupt": steps,
+            "scenarios": list(self.plan.scenarios),
+            "served": list(self.models),
+        }
 
     @property
     def tiers(self) -> dict[str, GatewayTier | ModelTier]:
@@ -88,24 +96,29 @@ def check(plan: Plan) -> Checked:
     if not all(map(math.isfinite, (plan.notice_seconds, plan.duration_s))):
         raise RehearsalError("--notice-seconds and --duration must be finite numbers")
     _check_disk(plan.image)
-    settings = load_settings(plan.project, plan.stack, plan.config)
+    played = scenarios.named(plan.scenarios)
+    asked = {**{key: value for each in played for key, value in each.config.items()}, **plan.config}
+    settings = load_settings(plan.project, plan.stack, asked)
     wanted = settings.with_desired(
         {settings.gateway.name: plan.gateways, **{tier.name: plan.models for tier in settings.models}}
     )
     if plan.image is not None:
         wanted = _with_patience(wanted, plan.time_scale)
     tiers = Tiers(settings.gateway.name, tuple(tier.name for tier in settings.models))
-    config = {**plan.config, **wanted}
+    config = {**asked, **wanted}
     checked = Checked(
         plan,
         load_settings(plan.project, plan.stack, config),
         config,
         interruptions.parse(plan.interrupt, tiers),
+        played,
     )
     _check_images(checked)
     sizes = {name: tier.capacity.desired for name, tier in checked.tiers.items()}
     spot = {name: spot_nodes(tier) for name, tier in checked.tiers.items()}
     interruptions.check_possible(checked.steps, sizes, spot, tiers)
+    for scenario in played:
+        scenario.check(checked)
     check_free(HOST, plan.port)
     check_nodes_can_listen()
     return checked

@@ -32,6 +32,7 @@ from fleet.rehearsal.ports import check_free, free_port, listens
 from fleet.rehearsal.processes import Processes
 from fleet.rehearsal.progress import Progress
 from fleet.rehearsal.report import Facts
+from fleet.rehearsal.scenarios import Outcome, Stage
 from fleet.rehearsal.watch import Watch
 
 _LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 s
@@ -60,6 +61,7 @@ class Rehearsal:
         self._outputs: Mapping[str, Any] = {}
         self._shown = 0.0
         self._policies: Evaluation | None = None
+        self._outcomes: list[Outcome] = []
 
     def __enter__(self) -> Rehearsal:
         return self
@@ -107,6 +109,7 @@ class Rehearsal:
             steps=self._steps,
             settings=self._checked.told(),
             policies=self._policies,
+            outcomes=self._outcomes,
         )
 
     def destroy(self, facts: Facts) -> Facts:
@@ -309,13 +312,34 @@ class Rehearsal:
             seed=self._plan.seed,
         )
         play.run(self._checked.steps)
-        if self._plan.keep:
-            return play  # without metrics nothing scales, and the fleet stays as it was reported
-        # Not before: a group that scales on its own would blur which node replaces which.
+        for name, scenario in zip(self._plan.scenarios, self._checked.scenarios, strict=True):
+            with self._step(name):
+                self._outcomes.append(scenario.play(self._stage()))
+        if not self._plan.keep:
+            # Not before: a group that scales on its own would blur which node replaces which. A kept fleet
+            # stays as it was reported.
+            self._follow_load()
+        return play
+
+    def _follow_load(self) -> None:
         metrics = FleetMetrics(self._cloud, self._nodes, self._balancer, self._plan.time_scale)
         self._watch.also_measure(metrics.measure)
         self._cloud.use_metrics(metrics)
-        return play
+
+    def _stage(self) -> Stage:
+        return Stage(
+            checked=self._checked,
+            cloud=self._cloud,
+            nodes=self._nodes,
+            pulumi=self._pulumi,
+            outputs=self._outputs,
+            processes=self._processes,
+            watch=self._watch,
+            progress=self._progress,
+            run_dir=self._dir,
+            endpoint=self.endpoint,
+            follow_load=self._follow_load,
+        )
 
     def _show(self) -> None:
         moment = time.monotonic()

@@ -11,6 +11,7 @@ from fleet.policy.evaluate import Evaluation
 from fleet.rehearsal.answers import Answer, judge
 from fleet.rehearsal.market import on_demand_price
 from fleet.rehearsal.nodes import LogEvent
+from fleet.rehearsal.scenarios import Outcome
 
 _HOUR = 3600.0
 
@@ -131,6 +132,7 @@ class Report:
     settings: Mapping[str, Any]
     problems: tuple[str, ...] = field(default=())  # samples of what went wrong
     policies: Policies = Policies(0, ())
+    scenarios: tuple[Outcome, ...] = ()
 
     @property
     def kept_the_promise(self) -> bool:
@@ -157,6 +159,7 @@ class Facts:
     steps: Mapping[str, float]
     settings: Mapping[str, Any]
     policies: Evaluation | None = None
+    outcomes: Sequence[Outcome] = ()
 
 
 def make_report(facts: Facts) -> Report:
@@ -186,6 +189,7 @@ def make_report(facts: Facts) -> Report:
         settings=facts.settings,
         problems=_problems(facts.answers, facts.expected),
         policies=_policies(facts.policies),
+        scenarios=tuple(facts.outcomes),
     )
 
 

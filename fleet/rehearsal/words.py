@@ -12,7 +12,16 @@ _WHAT = {"spot": "spot notice", "kill": "killed, no notice", "scale-in": "scale-
 def describe(report: Report) -> str:
     """The report as text of at most 100 columns; the verdict comes last."""
     return "\n".join(
-        [*_clients(report), "", *_interruptions(report), "", *_fleet(report), "", *_verdict(report)]
+        [
+            *_clients(report),
+            "",
+            *_interruptions(report),
+            *_scenarios(report),
+            "",
+            *_fleet(report),
+            "",
+            *_verdict(report),
+        ]
     )
 
 
@@ -47,6 +56,13 @@ def _row(times: InterruptionTimes) -> str:
         f"{_seconds(times.refusing_s):>8} {_seconds(times.refused_first_s):>14} {_seconds(times.empty_s):>7} "
         f"{_seconds(times.gone_s):>7} {_seconds(times.replaced_s):>9}"
     )
+
+
+def _scenarios(report: Report) -> Iterator[str]:
+    for outcome in report.scenarios:
+        yield ""
+        yield f"scenario {outcome.scenario}"
+        yield from (f"  {line}" for line in outcome.lines)
 
 
 def _seconds(value: float | None) -> str:
