@@ -48,7 +48,7 @@ class Hunter(ThreadingHTTPServer):
         self.moto = url
         self.pool = urllib3.PoolManager(retries=False, maxsize=16)
         self.victim: BaseProcess | None = None
-        self.kills: list[str] = []
+        self.unheard: list[str] = []
         self.seen: set[bytes] = set()
         self.lock = threading.Lock()
 
@@ -58,12 +58,14 @@ class Hunter(ThreadingHTTPServer):
 
     def kill(self, operation: str, body: bytes) -> bool:
         with self.lock:
-            if self.victim is None or self.victim.pid is None or body in self.seen:
+            if body in self.seen:
                 return False
             self.seen.add(body)
-            os.kill(self.victim.pid, signal.SIGKILL)
-            self.victim = None
-            self.kills.append(operation)
+            self.unheard.append(operation)
+            # None: killed by a change that was made at the same time.
+            if self.victim is not None and self.victim.pid is not None:
+                os.kill(self.victim.pid, signal.SIGKILL)
+                self.victim = None
             return True
 
 
@@ -126,13 +128,14 @@ def run(projects, hunter: Hunter, act: str) -> int | None:
 
 
 def run_until_it_ends(projects, hunter: Hunter, act: str) -> int:
-    """How often it was killed, each time right after a change in AWS that it could not write down."""
-    for kills in range(40):
+    """How many changes were made in AWS that a run could not write down, for it was killed."""
+    before = len(hunter.unheard)
+    for _ in range(40):
         code = run(projects, hunter, act)
         if code == 0:
-            return kills
-        assert code == -signal.SIGKILL, hunter.kills
-    raise AssertionError(f"it never ended: {hunter.kills}")
+            return len(hunter.unheard) - before
+        assert code == -signal.SIGKILL, hunter.unheard
+    raise AssertionError(f"it never ended: {hunter.unheard}")
 
 
 def account(projects) -> dict[str, int]:
