@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
@@ -14,6 +17,7 @@ from fleet.control.aws import Account
 from fleet.control.drain import Rules
 from fleet.control.handler import Handler
 from fleet.control.log import Log
+from fleet.control.log_group import LogGroup
 from fleet.control.queue import Queue
 
 
@@ -36,19 +40,38 @@ from fleet.control.queue import Queue
     help="Multiplies AWS's durations; other than 1 only in a rehearsal.",
 )
 @click.option("--wait-seconds", type=click.IntRange(0, 20), default=20, show_default=True, help="Long poll.")
+@click.option("--log-group", help="Of CloudWatch Logs: what goes to stdout goes there, too.")
 def main(
-    queue_url: str, stack: str, once: bool, recheck_seconds: float, time_scale: float, wait_seconds: int
+    queue_url: str,
+    stack: str,
+    once: bool,
+    recheck_seconds: float,
+    time_scale: float,
+    wait_seconds: int,
+    log_group: str | None,
 ) -> None:
     """Take instances that got a notice out of the fleet, and let them go once they are empty."""
-    log, stopped = Log(), threading.Event()
-    handler = Handler(Rules(stack, time_scale, recheck_seconds), Account(), log, time.time)
-    queue = Queue(queue_url, handler, log, wait_seconds)
-    _stop_on_signals(stopped)
-    log("control.started", stack=stack)
-    # What workers hold is finished first; what was only received shows itself again.
-    with suppress(KeyboardInterrupt):
-        queue.run(once=once, stopped=stopped)
-    log("control.stopped", stack=stack)
+    stopped = threading.Event()
+    with _logging(log_group) as log:
+        handler = Handler(Rules(stack, time_scale, recheck_seconds), Account(), log, time.time)
+        queue = Queue(queue_url, handler, log, wait_seconds)
+        _stop_on_signals(stopped)
+        log("control.started", stack=stack)
+        # What workers hold is finished first; what was only received shows itself again.
+        with suppress(KeyboardInterrupt):
+            queue.run(once=once, stopped=stopped)
+        log("control.stopped", stack=stack)
+
+
+@contextmanager
+def _logging(group: str | None) -> Iterator[Log]:
+    """A stream a process: its host, its pid, and when it began."""
+    if group is None:
+        yield Log()
+        return
+    stream = f"{socket.gethostname()}/{os.getpid()}/{time.time():.3f}"
+    with LogGroup(group, stream) as sent:
+        yield Log(also=sent.add)
 
 
 def _stop_on_signals(stopped: threading.Event) -> None:

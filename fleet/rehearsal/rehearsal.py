@@ -34,6 +34,7 @@ from fleet.rehearsal.progress import Progress
 from fleet.rehearsal.report import Facts
 from fleet.rehearsal.scenarios import Outcome, Stage
 from fleet.rehearsal.watch import Watch
+from fleet.stack.naming import log_group
 
 _LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 s
 _BOOT_SECONDS = 90.0
@@ -257,7 +258,8 @@ class Rehearsal:
         command = [sys.executable, "-m", "fleet.control", "--queue-url", self._outputs["noticeQueueUrl"]]
         env = {**base_environment(), **aws_environment(self._cloud.endpoint_url)}
         command += ["--stack", self._plan.stack, "--time-scale", f"{self._plan.time_scale:g}"]
-        self._processes.start("control", [*command, "--recheck-seconds", "1"], env=env, cwd=self._dir)
+        command += ["--log-group", log_group(self._plan.stack, "control"), "--recheck-seconds", "1"]
+        self._processes.start("control", command, env=env, cwd=self._dir)
         self._watch.vital("control")
 
     def _living(self) -> list[InstanceView]:

@@ -10,6 +10,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 
 from fleet.errors import GoldenfleetError, SettingsError
 from fleet.stack import outputs, tags
+from fleet.stack.control import ControlLogs
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
@@ -78,6 +79,7 @@ def build(settings: Settings) -> None:
     if settings.edge.waf != "none":
         existing = None if settings.edge.waf == "managed" else settings.edge.waf
         WebFirewall(stack, public.load_balancer.arn, existing)
+    ControlLogs(stack, settings.log_retention_days, ground.key_arn)
     control = _control(stack, ground, made)
     control_group = ground.firewall.group(CONTROL)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
