@@ -21,6 +21,7 @@ import fleet
 from fleet.config_commands import config
 from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
+from fleet.load_commands import load
 from fleet.stack_commands import destroy, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
@@ -60,6 +61,7 @@ main.add_command(config)
 main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
+main.add_command(load)
 main.add_command(preview)
 main.add_command(up)
 main.add_command(destroy)

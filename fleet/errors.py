@@ -7,9 +7,14 @@ GoldenfleetError
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class GoldenfleetError(Exception):
     """What failed, and in `hint` what to do about it."""
+
+    exit_code: ClassVar[int | None] = None
+    """Of the process, where the kind of error decides it and not the command."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

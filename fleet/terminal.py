@@ -13,7 +13,7 @@ import click
 
 from fleet.errors import GoldenfleetError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, AUTH, INTERRUPTED = 1, 2, 3, 130
 _NAMESPACES = ("goldenfleet:", "aws:")
 
 
@@ -26,7 +26,7 @@ def told_plainly(code: int, stopped: str) -> Iterator[None]:
         click.echo(f"goldenfleet: {error.message}", err=True)
         if error.hint:
             click.echo(error.hint, err=True)
-        sys.exit(code)
+        sys.exit(error.exit_code or code)
     except KeyboardInterrupt:
         click.echo(f"goldenfleet: {stopped}", err=True)
         sys.exit(INTERRUPTED)
