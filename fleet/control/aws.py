@@ -40,7 +40,7 @@ class Account:
 
     def instance(self, instance_id: str) -> Instance | None:
         """None when EC2 does not know it, or not any more."""
-        found = _ask(
+        found = ask(
             "DescribeInstances",
             lambda: self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"],
             unless=("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"),
@@ -61,7 +61,7 @@ class Account:
         )
 
     def _membership(self, instance_id: str) -> tuple[str | None, str | None]:
-        found = _ask(
+        found = ask(
             "DescribeAutoScalingInstances",
             lambda: self._groups.describe_auto_scaling_instances(InstanceIds=[instance_id]),
         )
@@ -69,7 +69,7 @@ class Account:
         return (members[0]["AutoScalingGroupName"], members[0]["LifecycleState"]) if members else (None, None)
 
     def _target_groups(self, group: str) -> tuple[str, ...]:
-        found = _ask(
+        found = ask(
             "DescribeAutoScalingGroups",
             lambda: self._groups.describe_auto_scaling_groups(AutoScalingGroupNames=[group]),
         )
@@ -78,7 +78,7 @@ class Account:
 
     def heartbeat_s(self, group: str, hook: str) -> float | None:
         """How long the hook waits; None when there is no such hook."""
-        found = _ask(
+        found = ask(
             "DescribeLifecycleHooks",
             lambda: self._groups.describe_lifecycle_hooks(
                 AutoScalingGroupName=group, LifecycleHookNames=[hook]
@@ -91,7 +91,7 @@ class Account:
     def deregister(self, instance_id: str, target_groups: Sequence[str]) -> None:
         deregister = self._balancers.deregister_targets
         for arn in target_groups:
-            _ask(
+            ask(
                 "DeregisterTargets",
                 partial(deregister, TargetGroupArn=arn, Targets=[{"Id": instance_id}]),
                 unless=("TargetGroupNotFound", "InvalidTarget"),
@@ -99,7 +99,7 @@ class Account:
 
     def detach(self, instance_id: str, group: str) -> None:
         """A member that is no longer one, or is leaving, is what was wanted (ValidationError)."""
-        _ask(
+        ask(
             "DetachInstances",
             lambda: self._groups.detach_instances(
                 InstanceIds=[instance_id], AutoScalingGroupName=group, ShouldDecrementDesiredCapacity=False
@@ -110,7 +110,7 @@ class Account:
     def complete(self, instance_id: str, group: str, hook: str, token: str | None) -> None:
         """A hook that no longer waits was completed before, or ran out (ValidationError)."""
         named = {"LifecycleActionToken": token} if token else {"InstanceId": instance_id}
-        _ask(
+        ask(
             "CompleteLifecycleAction",
             lambda: self._groups.complete_lifecycle_action(
                 AutoScalingGroupName=group, LifecycleHookName=hook, LifecycleActionResult="CONTINUE", **named
@@ -119,7 +119,7 @@ class Account:
         )
 
 
-def _ask(operation: str, call: Callable[[], T], unless: Sequence[str] = ()) -> T | None:
+def ask(operation: str, call: Callable[[], T], unless: Sequence[str] = ()) -> T | None:
     """The seam to botocore. An error whose code is in `unless` gives None."""
     try:
         return call()

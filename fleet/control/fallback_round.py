@@ -1,0 +1,98 @@
+"""One look at every tier of a stack: read, decide, remember, change, and say so in one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, Protocol
+
+from fleet.control.errors import AwsFailed
+from fleet.control.fallback import Decision, Memory, decide
+from fleet.control.fallback_account import TierGroup
+from fleet.control.log import Log
+
+
+class Tiers(Protocol):
+    """What a round asks of the account; every method may raise AwsFailed."""
+
+    def tiers(self) -> list[TierGroup]: ...
+    def spot_ids(self, group: str) -> frozenset[str]: ...
+    def failures(self, group: str) -> tuple[tuple[float, ...], tuple[float, ...]]: ...
+    def remember(self, group: str, memory: Memory) -> None: ...
+    def set_base(self, group: TierGroup, base: int) -> None: ...
+
+
+class Fallback:
+    """Holds no state: rounds may be repeated, and overlap, in any process."""
+
+    def __init__(self, account: Tiers, log: Log) -> None:
+        self._account: Final = account
+        self._log: Final = log
+
+    def run(self, now: float) -> float | None:
+        """Look at all tiers as of `now`, in unix seconds. Returns after how many seconds the next look pays,
+        where that is known. Never raises AwsFailed: the next round does what this one could not."""
+        try:
+            groups = self._account.tiers()
+        except AwsFailed as exc:
+            self._log("fallback.failed", error=str(exc))
+            return None
+        waits = [wait for group in groups if (wait := self._guarded(group, now)) is not None]
+        return min(waits, default=None)
+
+    def _guarded(self, group: TierGroup, now: float) -> float | None:
+        try:
+            return self._look(group, now)
+        except AwsFailed as exc:
+            self._log("fallback.failed", tier=group.tier, error=str(exc))
+            return None
+
+    def _look(self, group: TierGroup, now: float) -> float | None:
+        if group.at_rest(now):
+            return None
+        group = self._bought(group)
+        decision = decide(group.state, group.rules, group.memory, now)
+        first_seen = _is_short(decision.memory) and not _is_short(group.memory)
+        # First what is intended, then the change: whoever finds only the former carries it out.
+        if decision.memory is not None and decision.memory != group.memory:
+            self._account.remember(group.name, decision.memory)
+        if decision.base != group.state.base:
+            self._account.set_base(group, decision.base)
+        if decision.base != group.state.base or first_seen:
+            self._say(group, decision)
+        return decision.again_s
+
+    def _bought(self, group: TierGroup) -> TierGroup:
+        """With what is spot told from what is not."""
+        spot_ids = self._account.spot_ids(group.name)
+        spot = sum(weight for name, weight in group.weights.items() if name in spot_ids)
+        on_demand = {weight for name, weight in group.weights.items() if name not in spot_ids}
+        spot_failures, on_demand_failures = self._account.failures(group.name)
+        state = replace(
+            group.state,
+            on_demand=sum(group.weights.values()) - spot,
+            spot=spot,
+            spot_failures=spot_failures,
+            on_demand_failures=on_demand_failures,
+            unit=max(on_demand, default=1),
+        )
+        return replace(group, state=state)
+
+    def _say(self, group: TierGroup, decision: Decision) -> None:
+        state = group.state
+        self._log(
+            "fallback.decided",
+            tier=group.tier,
+            base_before=state.base,
+            base_after=decision.base,
+            above=decision.base - min(group.rules.base, state.maximum),
+            desired=state.desired,
+            in_service=state.in_service,
+            on_demand=state.on_demand,
+            spot=state.spot,
+            spot_failures=len(state.spot_failures),
+            why=decision.why,
+        )
+
+
+def _is_short(memory: Memory | None) -> bool:
+    return memory is not None and memory.short_since is not None

@@ -1,0 +1,324 @@
+"""The fallback policy, alone and against a seeded spot market."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.control.fallback import Memory, Rules, TierState, base_for, decide, on_demand_of
+
+RULES = Rules(base=1, most=100, after_s=30.0, hold_s=600.0, longest_hold_s=3600.0)
+NOW = 1_000_000.0
+
+
+def short(**fields: object) -> TierState:
+    """Five wanted, one of them on demand, of four of spot only two there; a launch has just failed."""
+    usual: dict[str, object] = {"tier": "model", "desired": 5, "maximum": 8, "base": 1, "percent": 0}
+    usual |= {"on_demand": 1, "spot": 2, "in_service": 3, "spot_failures": (NOW - 5,)}
+    return TierState(**(usual | fields))  # type: ignore[arg-type]
+
+
+# ---- one decision
+
+
+def test_a_shortage_without_a_failed_launch() -> None:
+    """Nodes that are missing for another reason raise nothing: on demand would be missing as well."""
+    decision = decide(short(spot_failures=()), RULES, None, NOW)
+    assert decision.base == 1
+
+
+def test_a_failed_launch_without_a_shortage() -> None:
+    """Where all that is wanted of spot is there, a failed launch of another kind raises nothing."""
+    assert decide(short(spot=4), RULES, None, NOW).base == 1
+
+
+def test_a_shortage_that_is_too_young() -> None:
+    """Nothing is raised before `after_s`; the decision says when to look again, and remembers since when."""
+    decision = decide(short(), RULES, None, NOW)
+    assert decision.base == 1
+    assert decision.again_s == pytest.approx(25.0)
+    assert decision.memory is not None
+    assert decision.memory.short_since == NOW - 5
+
+
+def test_a_shortage() -> None:
+    """The base is raised by just what is missing: no spot node that serves is replaced for it."""
+    first = decide(short(), RULES, None, NOW)
+    second = decide(short(spot_failures=(NOW - 5, NOW + 20)), RULES, first.memory, NOW + 25)
+    assert second.base == 3
+    assert "2 of spot missing" in second.why
+
+
+def test_a_shortage_beyond_the_most() -> None:
+    """The base stops at what the settings allow, and stays there without a change at every look."""
+    rules, memory = replace(RULES, most=2), Memory(1, NOW - 100, short_since=NOW - 60)
+    raised = decide(short(spot_failures=(NOW - 5,)), rules, memory, NOW)
+    assert raised.base == 2
+    later = short(base=2, on_demand=2, spot_failures=(NOW + 10,))
+    waiting = decide(later, rules, raised.memory, NOW + 15)
+    again = decide(later, rules, waiting.memory, NOW + 60)
+    assert again.base == 2
+    assert "no more may be on demand" in again.why
+
+
+def test_an_update_that_takes_the_base_back() -> None:
+    """The configured base comes with any update of the group's policy: what was raised is raised again."""
+    decision = decide(short(spot_failures=()), RULES, Memory(4, NOW - 60, failed=2), NOW)
+    assert (decision.base, decision.memory) == (4, Memory(4, NOW, failed=2))
+
+
+def test_a_base_that_somebody_raised() -> None:
+    """It is held like one of our own, and not taken back at once."""
+    decision = decide(short(base=4, on_demand=4, spot=1, spot_failures=()), RULES, None, NOW)
+    assert (decision.base, decision.memory) == (4, Memory(4, NOW))
+
+
+def test_fallback_that_is_switched_off() -> None:
+    """What was raised here goes back to the configured base; what somebody else set does not."""
+    off = replace(RULES, enabled=False)
+    state = short(base=4, on_demand=4, spot=1)
+    assert decide(state, off, Memory(4, NOW - 1), NOW).base == 1
+    assert decide(state, off, Memory(3, NOW - 1), NOW).base == 4
+
+
+def test_a_step_in_vain() -> None:
+    """Spot that does not come after a step: the base goes back by as much, and the next hold doubles."""
+    lowered = Memory(2, NOW - 60, lowered=1)
+    state = short(base=2, on_demand=3, spot=2, spot_failures=(NOW - 50, NOW - 40))
+    waiting = decide(state, RULES, lowered, NOW - 40)
+    back = decide(state, RULES, waiting.memory, NOW)
+    assert back.base == 3
+    assert back.memory is not None
+    assert back.memory.failed == 1
+    assert RULES.hold(back.memory.failed) == 2 * RULES.hold(0)
+
+
+def test_steps_grow_while_spot_follows() -> None:
+    """Each step that spot followed is followed by one of twice its size, to the configured base."""
+    base, memory, steps, now = 16, Memory(16, NOW), [], NOW
+    while base > 1:
+        now += RULES.hold_s
+        state = short(desired=16, maximum=16, base=base, on_demand=base, spot=16 - base, spot_failures=())
+        decision = decide(state, RULES, memory, now)
+        steps.append(base - decision.base)
+        assert decision.memory is not None
+        base, memory = decision.base, decision.memory
+    assert steps == [1, 2, 4, 8]
+
+
+def test_neither_is_to_be_had() -> None:
+    """Where on-demand launches fail too, spot is asked for again after the hold, rather than never."""
+    memory = Memory(5, NOW - 700)
+    state = short(base=5, on_demand=2, spot=0, spot_failures=(), on_demand_failures=(NOW - 50,))
+    assert decide(state, RULES, memory, NOW).base == 4
+
+
+# ---- all states
+
+counts = st.integers(0, 30)
+times = st.floats(NOW - 5000, NOW)
+
+
+@st.composite
+def tiers(draw: st.DrawFn) -> tuple[TierState, Rules, Memory | None]:
+    maximum = draw(st.integers(1, 30))
+    state = TierState(
+        tier="model",
+        desired=draw(st.integers(0, maximum)),
+        maximum=maximum,
+        base=draw(counts),
+        percent=draw(st.sampled_from((0, 0, 10, 50, 100))),
+        on_demand=draw(counts),
+        spot=draw(counts),
+        in_service=draw(counts),
+        spot_failures=tuple(draw(st.lists(times, max_size=4))),
+        on_demand_failures=tuple(draw(st.lists(times, max_size=2))),
+        unit=draw(st.sampled_from((1, 1, 4))),
+    )
+    base = draw(st.integers(0, 20))
+    rules = Rules(
+        base, draw(st.integers(0, 40)), 30.0, 600.0, 3600.0, draw(st.sampled_from((True, True, False)))
+    )
+    known = st.builds(
+        Memory,
+        base=st.one_of(st.just(state.base), counts),
+        at=times,
+        lowered=st.integers(0, 8),
+        failed=st.integers(0, 20),
+        short_since=st.one_of(st.none(), times),
+    )
+    return state, rules, draw(st.one_of(st.none(), known))
+
+
+@given(tiers())
+@settings(max_examples=400, deadline=None)
+def test_bounds(tier: tuple[TierState, Rules, Memory | None]) -> None:
+    """Never below the configured base, never above the group's max or the settings' most."""
+    state, rules, memory = tier
+    decision = decide(state, rules, memory, NOW)
+    if decision.base != state.base:
+        least = min(rules.base, state.maximum)
+        assert least <= decision.base <= max(least, min(rules.most, state.maximum))
+        assert decision.memory is not None
+        assert decision.memory.base == decision.base
+
+
+@given(tiers())
+@settings(max_examples=400, deadline=None)
+def test_idempotent(tier: tuple[TierState, Rules, Memory | None]) -> None:
+    """Asked again once its decision is carried out, at the same moment, it changes nothing more."""
+    state, rules, memory = tier
+    first = decide(state, rules, memory, NOW)
+    second = decide(replace(state, base=first.base), rules, first.memory, NOW)
+    assert second.base == first.base
+    third = decide(replace(state, base=first.base), rules, second.memory, NOW)
+    assert (third.base, third.memory) == (second.base, second.memory)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 100))
+def test_least_base(on_demand: int, desired: int, percent: int) -> None:
+    """It gives what is asked for, and one less would not."""
+    base = base_for(min(on_demand, desired), desired, percent)
+    assert on_demand_of(desired, base, percent) >= min(on_demand, desired)
+    assert base == 0 or on_demand_of(desired, base - 1, percent) < min(on_demand, desired)
+
+
+# ---- in time
+
+
+@dataclass
+class Group:
+    """An Auto Scaling group in little: fills its split, replaces before it ends, tries spot once a minute."""
+
+    desired: int
+    spot_there: Callable[[float], int]
+    """Spot nodes that the market gives at a time, those that the group has included."""
+    on_demand_there: Callable[[float], bool] = lambda _at: True
+    base: int = 1
+    on_demand: int = 1
+    spot: int = 0
+    failures: list[float] = field(default_factory=list)
+    on_demand_failures: list[float] = field(default_factory=list)
+
+    def move(self, now: float) -> None:
+        self.spot = min(self.spot, self.spot_there(now))  # interruptions
+        wanted = on_demand_of(self.desired, self.base, 0)
+        self._buy_on_demand(wanted, now)
+        self._buy_spot(self.desired - wanted, now)
+        surplus = self.on_demand + self.spot - self.desired
+        self.on_demand -= max(0, min(surplus, self.on_demand - wanted))
+        self.spot -= max(0, self.on_demand + self.spot - self.desired)
+
+    def _buy_on_demand(self, wanted: int, now: float) -> None:
+        if self.on_demand < wanted and self.on_demand + self.spot < self.desired:
+            if self.on_demand_there(now):
+                self.on_demand = min(wanted, self.desired - self.spot)
+            else:
+                self.on_demand_failures.append(now)
+
+    def _buy_spot(self, wanted: int, now: float) -> None:
+        if self.spot < wanted:
+            self.spot = min(wanted, self.spot_there(now))
+            if self.spot < wanted:
+                self.failures.append(now)
+
+    def state(self) -> TierState:
+        recent, lately = tuple(self.failures[-100:]), tuple(self.on_demand_failures[-100:])
+        there = self.on_demand + self.spot
+        return TierState(
+            "model", self.desired, 40, self.base, 0, self.on_demand, self.spot, there, recent, lately
+        )
+
+
+def play(
+    group: Group, rules: Rules, seconds: float, every_s: float = 60.0
+) -> Iterator[tuple[float, int, int]]:
+    """Times, bases and nodes there, once a minute; each minute the group moves first, then the policy."""
+    memory, now = None, NOW
+    while now < NOW + seconds:
+        group.move(now)
+        decision = decide(group.state(), rules, memory, now)
+        group.base, memory = decision.base, decision.memory
+        yield now, group.base, group.on_demand + group.spot
+        now += every_s
+
+
+def test_dry_for_ten_minutes() -> None:
+    """Whole again within three minutes of the loss, at the configured base within the hour, never less than
+    whole in between."""
+    group = Group(6, lambda at: 0 if 600 <= at - NOW < 1200 else 20)
+    seen = list(play(group, RULES, 5400))
+    lost = [at - NOW for at, _, there in seen if there < 6]
+    assert lost
+    assert min(lost) == 600
+    assert max(lost) < 600 + 180
+    assert max(base for _, base, _ in seen) == 6
+    assert seen[-1][1:] == (1, 6)
+    assert group.spot == 5
+
+
+@given(st.integers(2, 20), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_no_flapping(desired: int, seed: int) -> None:
+    """Whatever spot does, the base is lowered once per hold at most, and turns round twice for it."""
+    market = random.Random(seed)
+    wild = [market.randint(0, desired) for _ in range(240)]
+    group = Group(desired, lambda at: wild[int((at - NOW) // 60) % 240])
+    bases = [base for _, base, _ in play(group, RULES, 240 * 60)]
+    changes = [(at, now - before) for at, (before, now) in enumerate(pairwise(bases)) if before != now]
+    lowered = [at for at, change in changes if change < 0]
+    assert all(later - earlier >= 10 for earlier, later in pairwise(lowered))
+    turns = sum((a > 0) != (b > 0) for (_, a), (_, b) in pairwise(changes))
+    assert turns <= 2 * len(lowered) + 1
+    assert all(1 <= base <= desired for base in bases)
+
+
+@given(st.integers(2, 20), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_capacity_and_return(desired: int, seed: int) -> None:
+    """After any market: with spot dry, whole on demand within five minutes; with spot back for two holds and
+    the steps, at the configured base, and at rest there."""
+    market = random.Random(seed)
+    wild = [market.randint(0, desired) for _ in range(120)]
+
+    def there(at: float) -> int:
+        minute = int((at - NOW) // 60)
+        return wild[minute] if minute < 120 else 0 if minute < 180 else 100
+
+    group = Group(desired, there)
+    seen = list(play(group, RULES, (180 + 60 + 60 + 60) * 60))
+    dry = [count for at, _, count in seen if 125 * 60 <= at - NOW < 180 * 60]
+    assert set(dry) == {desired}
+    assert seen[-1][1:] == (1, desired)
+    back = [count for at, _, count in seen if at - NOW >= 180 * 60]
+    assert set(back) == {desired}
+    assert {base for _, base, _ in seen[-30:]} == {1}
+
+
+def test_a_long_drought_costs_few_tries() -> None:
+    """In a day without spot the holds grow to the longest one: at most 30 tries, and never less than whole
+    after the first minutes."""
+    group = Group(6, lambda _at: 0)
+    seen = list(play(group, RULES, 86_400))
+    bases = [base for _, base, _ in seen]
+    tries = sum(now < before for before, now in pairwise(bases))
+    assert 20 <= tries <= 30
+    assert {there for at, _, there in seen if at - NOW > 300} == {6}
+
+
+def test_both_dry() -> None:
+    """With neither to be had for an hour, the tier is whole soon after either comes back."""
+    for spot_first in (True, False):
+        group = Group(
+            4,
+            lambda at, first=spot_first: 20 if first and at - NOW > 3600 else 0,  # type: ignore[misc]
+            lambda at, first=spot_first: not first and at - NOW > 3600,  # type: ignore[misc]
+        )
+        seen = list(play(group, RULES, 3600 * 4))
+        assert seen[-1][2] == 4
