@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-import fleet
+from fleet import options
 from fleet.config_commands import config
 from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 NOTICED = 1
 _STOPPED = "stopped; nothing is left running"
 _MOST_NODES = 32  # of a tier; each takes some 100 MB and a share of this machine's cores
-_CHECKOUT = Path(fleet.__file__).parent.parent
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EXAMPLES = """\b
 Examples:
@@ -114,19 +113,8 @@ main.add_command(destroy)
 )
 @click.option("--seed", default=1, show_default=True, help="Of prices, prompts and think times.")
 @click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use.")
-@click.option(
-    "--config",
-    "-c",
-    multiple=True,
-    metavar="KEY=JSON",
-    help="Replace one whole key of that file, e.g. goldenfleet:logRetentionDays=7.",
-)
-@click.option(
-    "--project",
-    default=_CHECKOUT,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of Pulumi.yaml; by default this checkout.",
-)
+@options.changes
+@options.project
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Keep logs and states in this new folder.")
 @click.option(
     "--image",

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-import fleet
+from fleet import options
 from fleet.terminal import USAGE, overrides, told_plainly
 
-_CHECKOUT = Path(fleet.__file__).parent.parent
 _STOPPED = "stopped"
 _EXAMPLES = """\b
 Examples:
@@ -23,20 +22,6 @@ Examples:
 Exit codes: 0 the settings are good, 2 they cannot be used.
 """
 
-_project = click.option(
-    "--project",
-    default=_CHECKOUT,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of Pulumi.yaml; by default this checkout.",
-)
-_changes = click.option(
-    "--config",
-    "-c",
-    multiple=True,
-    metavar="KEY=JSON",
-    help="Replace one whole key of that file, e.g. goldenfleet:logRetentionDays=7.",
-)
-
 
 @click.group(epilog=_EXAMPLES)
 def config() -> None:
@@ -45,8 +30,8 @@ def config() -> None:
 
 @config.command()
 @click.option("--stack", help="Show what this stack has, too.")
-@_changes
-@_project
+@options.changes
+@options.project
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, help="As the page docs/settings.md.")
 def explain(stack: str | None, config: tuple[str, ...], project: Path, as_json: bool, markdown: bool) -> None:
@@ -73,8 +58,8 @@ def explain(stack: str | None, config: tuple[str, ...], project: Path, as_json: 
 
 @config.command()
 @click.option("--stack", default="prod", show_default=True, help="Whose Pulumi.<stack>.yaml to check.")
-@_changes
-@_project
+@options.changes
+@options.project
 def check(stack: str, config: tuple[str, ...], project: Path) -> None:
     """Refuse settings that cannot work, naming each, without asking AWS for anything."""
     with told_plainly(USAGE, _STOPPED):

@@ -9,44 +9,34 @@ from pathlib import Path
 
 import click
 
-import fleet
-from fleet.errors import GoldenfleetError
+from fleet import options
+from fleet.terminal import FAILED, overrides, told_plainly
 
-_CHECKOUT = Path(fleet.__file__).parent.parent
 _EXAMPLES = """\b
 Examples:
   goldenfleet cost --stack prod
   goldenfleet cost --stack prod --live
   goldenfleet cost --stack dev -c goldenfleet:logRetentionDays=7 --json
+
+\b
+Exit codes: 0 priced, 1 a price is not known or AWS did not tell it, 2 it cannot be asked so,
+130 Ctrl-C.
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--stack", default="prod", show_default=True, help="Whose Pulumi.<stack>.yaml to price.")
-@click.option(
-    "--config",
-    "-c",
-    multiple=True,
-    metavar="KEY=JSON",
-    help="Replace one whole key of that file, e.g. goldenfleet:logRetentionDays=7.",
-)
-@click.option(
-    "--project",
-    default=_CHECKOUT,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of Pulumi.yaml; by default this checkout.",
-)
+@options.changes
+@options.project
 @click.option("--live", is_flag=True, help="Ask AWS for today's prices of instances, with your credentials.")
 @click.option("--json", "as_json", is_flag=True, help="The bill as JSON.")
 def cost(stack: str, config: tuple[str, ...], project: Path, live: bool, as_json: bool) -> None:
     """Price a stack from its settings: hourly and monthly, at min, desired and max, and at worst."""
-    try:
-        _price(stack, _overrides(config), project, live=live, as_json=as_json)
-    except GoldenfleetError as error:
-        raise click.ClickException(str(error)) from error
+    with told_plainly(FAILED, "stopped"):
+        _price(stack, overrides(config), project, live=live, as_json=as_json)
 
 
-def _price(stack: str, overrides: Mapping[str, str], project: Path, *, live: bool, as_json: bool) -> None:
+def _price(stack: str, changes: Mapping[str, str], project: Path, *, live: bool, as_json: bool) -> None:
     # Imported here: pydantic and the settings' models take long enough to be felt in --help.
     from fleet.cost import bundled_table, make_bill
     from fleet.cost.stack import materials_of, region_of
@@ -55,8 +45,8 @@ def _price(stack: str, overrides: Mapping[str, str], project: Path, *, live: boo
     from fleet.stack.settings import load_settings
 
     now = datetime.now(UTC)
-    materials = materials_of(load_settings(project, stack, overrides))
-    region = region_of(project, stack, overrides)
+    materials = materials_of(load_settings(project, stack, changes))
+    region = region_of(project, stack, changes)
     if live:
         from fleet.cost.live import live_table, open_sources
 
@@ -71,13 +61,3 @@ def _price(stack: str, overrides: Mapping[str, str], project: Path, *, live: boo
         click.echo(describe(bill, table, now.date()))
     if told := warning(table, now.date()):
         click.echo(f"warning: {told}", err=True)
-
-
-def _overrides(config: tuple[str, ...]) -> dict[str, str]:
-    pairs = [entry.partition("=") for entry in config]
-    wrong = [key for key, equals, _ in pairs if not equals or ":" not in key]
-    if wrong:
-        raise click.BadParameter(
-            f"{wrong[0]!r} is not KEY=JSON with a key such as goldenfleet:tiers", param_hint="--config"
-        )
-    return {key: value for key, _, value in pairs}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-import fleet
+from fleet import options
 from fleet.terminal import FAILED, USAGE, one_ctrl_c, overrides, told_plainly
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fleet.rehearsal.engine import Result, Step
     from fleet.rehearsal.engine.steps import OnStep
 
-_CHECKOUT = Path(fleet.__file__).parent.parent
 _NOTHING_MADE = "stopped; nothing was made"
 _STOPPED = "stopped in order; what was made is in the state: run again, or destroy"
 _EXAMPLES = """\b
@@ -80,12 +79,7 @@ class _Asked:
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use."),
-    click.option(
-        "--project",
-        default=_CHECKOUT,
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="The folder of Pulumi.yaml; by default this checkout.",
-    ),
+    options.project,
     click.option(
         "--engine",
         default="rehearsal",
@@ -101,13 +95,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Path(dir_okay=False, path_type=Path),
         help="State of the rehearsal's engine; by default .goldenfleet/<stack>.json in the project.",
     ),
-    click.option(
-        "--config",
-        "-c",
-        multiple=True,
-        metavar="KEY=JSON",
-        help="Replace one whole key of the stack's file for this run, e.g. goldenfleet:logRetentionDays=7.",
-    ),
+    options.changes,
     click.option("--json", "as_json", is_flag=True, help="The result as JSON."),
 )
 

@@ -58,11 +58,44 @@ class LogGroup(Handler):
             aws.call("logs.UntagResource", resourceArn=arn, tagKeys=removed)
 
 
-class MetricAlarm(Handler):
+class _Alarm(Handler):
     """Putting an alarm replaces all of it, and is repeatable; its tags are told only where it is new."""
 
+    kind: ClassVar[str]
+    """In DescribeAlarms: the answer's key, and without its s a value of AlarmTypes."""
+
+    def find(self, aws: Aws, want: Want) -> str | None:
+        asked = {"AlarmNames": [want.physical], "AlarmTypes": [self.kind.removesuffix("s")]}
+        return want.physical if aws.call("cloudwatch.DescribeAlarms", **asked)[self.kind] else None
+
+    def make(self, aws: Aws, want: Want) -> str:
+        self._put(aws, want, want.inputs)
+        return want.physical
+
+    def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
+        if set(changed) - {"tags"}:
+            self._put(aws, want, without_tags(want))
+        if "tags" in changed:
+            _retag_alarm(aws, identity, want)
+
+    def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
+        del want
+        assert self.name_argument is not None
+        return {"arn": aws.arn("cloudwatch", f"alarm:{identity}"), self.name_argument: identity}
+
+    def delete(self, aws: Aws, identity: str, want: Want) -> None:
+        del want
+        aws.call("cloudwatch.DeleteAlarms", AlarmNames=[identity])
+
+    def _put(self, aws: Aws, want: Want, arguments: Mapping[str, Any]) -> None:
+        request = self.fitted(aws, self.create, self.shaped(arguments))
+        aws.call(self.create, AlarmName=want.physical, **request)
+
+
+class MetricAlarm(_Alarm):
     type = "aws:cloudwatch/metricAlarm:MetricAlarm"
     create = "cloudwatch.PutMetricAlarm"
+    kind = "MetricAlarms"
     name_argument = "name"
     members: ClassVar[Mapping[str, str]] = {"metricQueries": "Metrics"}
     updates: ClassVar[Mapping[str, Any]] = dict.fromkeys(
@@ -96,68 +129,17 @@ class MetricAlarm(Handler):
             shaped["Metrics"] = [_query(query) for query in shaped["Metrics"]]
         return shaped
 
-    def find(self, aws: Aws, want: Want) -> str | None:
-        found = aws.call("cloudwatch.DescribeAlarms", AlarmNames=[want.physical])["MetricAlarms"]
-        return want.physical if found else None
 
-    def make(self, aws: Aws, want: Want) -> str:
-        self._put(aws, want, want.inputs)
-        return want.physical
-
-    def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
-        if set(changed) - {"tags"}:
-            self._put(aws, want, without_tags(want))
-        if "tags" in changed:
-            _retag_alarm(aws, identity, want)
-
-    def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
-        del want
-        return {"arn": aws.arn("cloudwatch", f"alarm:{identity}"), "name": identity}
-
-    def delete(self, aws: Aws, identity: str, want: Want) -> None:
-        del want
-        aws.call("cloudwatch.DeleteAlarms", AlarmNames=[identity])
-
-    def _put(self, aws: Aws, want: Want, arguments: Mapping[str, Any]) -> None:
-        request = self.fitted(aws, self.create, self.shaped(arguments))
-        aws.call(self.create, AlarmName=want.physical, **request)
-
-
-class CompositeAlarm(Handler):
-    """As a metric alarm, over others: AWS deletes none that it still names, so that it must go first."""
+class CompositeAlarm(_Alarm):
+    """Over others: AWS deletes none that it still names, so that it must go first."""
 
     type = "aws:cloudwatch/compositeAlarm:CompositeAlarm"
     create = "cloudwatch.PutCompositeAlarm"
+    kind = "CompositeAlarms"
     name_argument = "alarmName"
     updates: ClassVar[Mapping[str, Any]] = dict.fromkeys(
         ("actionsSuppressor", "alarmActions", "alarmDescription", "insufficientDataActions", "okActions")
     ) | {"actionsEnabled": True, "alarmRule": REQUIRED, "tags": {}}
-
-    def find(self, aws: Aws, want: Want) -> str | None:
-        asked = {"AlarmNames": [want.physical], "AlarmTypes": ["CompositeAlarm"]}
-        return want.physical if aws.call("cloudwatch.DescribeAlarms", **asked)["CompositeAlarms"] else None
-
-    def make(self, aws: Aws, want: Want) -> str:
-        self._put(aws, want, want.inputs)
-        return want.physical
-
-    def settle(self, aws: Aws, identity: str, want: Want, changed: Collection[str]) -> None:
-        if set(changed) - {"tags"}:
-            self._put(aws, want, without_tags(want))
-        if "tags" in changed:
-            _retag_alarm(aws, identity, want)
-
-    def outputs(self, aws: Aws, identity: str, want: Want) -> dict[str, Any]:
-        del want
-        return {"arn": aws.arn("cloudwatch", f"alarm:{identity}"), "alarmName": identity}
-
-    def delete(self, aws: Aws, identity: str, want: Want) -> None:
-        del want
-        aws.call("cloudwatch.DeleteAlarms", AlarmNames=[identity])
-
-    def _put(self, aws: Aws, want: Want, arguments: Mapping[str, Any]) -> None:
-        request = self.fitted(aws, self.create, self.shaped(arguments))
-        aws.call(self.create, AlarmName=want.physical, **request)
 
 
 def _dimensions(given: Any) -> Any:
