@@ -1,0 +1,63 @@
+"""What became of notices: the control handler's log, which is the history of the fleet's drains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fleet.oncall.aws import Aws
+from fleet.oncall.errors import AwsFailed, NotFound
+from fleet.stack.naming import log_group
+
+_KNOWN: Final = ("event", "ts", "instance_id", "tier", "role")
+_OPENS_JSON = '{ $.event = "*" }'
+
+
+@dataclass(frozen=True)
+class NoticeEvent:
+    """One line of the control handler. `at` in unix seconds; `fields` are the event's own."""
+
+    at: float
+    event: str
+    instance_id: str | None
+    tier: str | None
+    fields: Mapping[str, Any]
+
+
+def control_log_group(stack: str) -> str:
+    return log_group(stack, "control")
+
+
+def read_history(aws: Aws, since: float, until: float | None = None) -> list[NoticeEvent]:
+    """Oldest first; `since` in unix seconds. Raises NotFound where nothing writes a history, OnCallError."""
+    bounds = {"startTime": int(since * 1000)}
+    if until is not None:
+        bounds["endTime"] = int(until * 1000)
+    group = control_log_group(aws.stack)
+    try:
+        lines = aws.pages(
+            "logs.filter_log_events", "events", logGroupName=group, filterPattern=_OPENS_JSON, **bounds
+        )
+    except AwsFailed as exc:
+        if exc.code != "ResourceNotFoundException":
+            raise
+        raise NotFound(f"there is no log group {group}", "Bring the stack up to date: pulumi up") from exc
+    events = [event for line in lines if (event := parse(line["message"])) is not None]
+    return sorted(events, key=lambda event: event.at)
+
+
+def parse(line: str) -> NoticeEvent | None:
+    """None for a line that is no event: the Lambda runtime writes some of its own."""
+    try:
+        said = json.loads(line)
+        return NoticeEvent(
+            at=float(said["ts"]),
+            event=str(said["event"]),
+            instance_id=said.get("instance_id"),
+            tier=said.get("tier"),
+            fields={key: value for key, value in said.items() if key not in _KNOWN},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
