@@ -3,13 +3,13 @@
     ServerError
     ├── SettingsError            settings, user data or tier config that cannot work: nothing starts
     ├── RequestRefused           an answer to the client: status, type and code in the wire's envelope
-    │   ├── BadRequest           400
+    │   ├── BadRequest           400  a field is missing, unknown or out of range
     │   ├── Unauthenticated      401  the same for every cause
     │   ├── Forbidden            403  a known sender without the route's scope
-    │   ├── NotFound             404
+    │   ├── NotFound             404  no such route
     │   ├── ModelNotFound        404  no such model, or not for this sender: the two look alike
-    │   ├── MethodNotAllowed     405
-    │   ├── RequestTooLarge      413
+    │   ├── MethodNotAllowed     405  the route has other methods: see the header allow
+    │   ├── RequestTooLarge      413  the body exceeds its bound
     │   ├── RateLimited          429  a limit of the key or its tenant
     │   ├── TooManyFailures      429  a peer that sent too many bad credentials
     │   ├── EngineRefused        4xx  the engine's own validation, passed on
@@ -19,7 +19,7 @@
     │   ├── NoNodeReady          503  no node is ready
     │   ├── NotYetReady          503  this node cannot serve yet
     │   ├── Overloaded           503  no place before the deadline, or shed for a higher class
-    │   └── DeadlineExceeded     504
+    │   └── DeadlineExceeded     504  the time that the request had is over
     ├── AttemptFailed            one node failed a request; another may be asked
     ├── WireError                an upstream's answer is not the engine's wire format
     │   └── EventTooLarge        one server-sent event exceeds its bound
