@@ -10,7 +10,8 @@ _HEAD = """# Commands
 
 Made from the commands' own help by `scripts/reference`. Results go to stdout and everything else to stderr;
 `--json` is for programs. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly, 3 no or wrong
-credentials, 4 some of several targets failed, 6 not found, 8 not confirmed, 9 not in time, 130 Ctrl-C, 143 SIGTERM.
+credentials, 4 some of several targets failed, 6 not found, 8 not confirmed, 9 not in time, 130 Ctrl-C,
+143 SIGTERM.
 """
 
 
