@@ -94,25 +94,6 @@ def choose_victims(
     return tuple(victims)
 
 
-def refresh_step(
-    desired: int, settled_new: int, settled_old: int, old: int, min_healthy: int, max_healthy: int
-) -> tuple[int, int]:
-    """How many old members a refresh may now (replace before ending, end before replacing).
-
-    `min_healthy` and `max_healthy` are percentages of the desired capacity. With room above it, new ones
-    come first; else as many go as the minimum allows, and at least one where all are healthy.
-    """
-    if not old:
-        return 0, 0
-    room = math.floor(desired * max_healthy / 100) - desired
-    if min_healthy >= 100 or room > 0:
-        return min(old, max(1, room)), 0
-    healthy = settled_new + settled_old
-    if healthy < desired:
-        return 0, 0
-    return 0, min(old, max(1, healthy - math.ceil(desired * min_healthy / 100)))
-
-
 def _strays(staying: Sequence[Fact], desired: int, split: Split) -> tuple[str, ...]:
     """Members bought on the side that the split has too many of, oldest first; none while any starts."""
     if not all(fact.settled for fact in staying):

@@ -171,6 +171,29 @@ class Cloud:
 
     def tick(self) -> None:
         """Let everything happen that is due now; returns when the health checks sent have been answered."""
+    def give_up_refreshes_after(self, seconds: float) -> None:
+        """How long a refresh may come no further before it fails, in AWS's seconds: an hour by default."""
+        self._world.refresh_patience = seconds
+
+    def run_short(
+        self,
+        option: PurchaseOption = "spot",
+        *,
+        seconds: float,
+        group: str | None = None,
+        refusal: shortage.Refusal = "unfulfillable",
+    ) -> float:
+        """For so many of AWS's seconds the group, or every one, gets nothing of this option, each try failing
+        as on AWS. Returns when that is over, in unix seconds.
+        """
+        with self._world.lock:
+            return shortage.begin(self._world, option, group, seconds, refusal).until
+
+    def end_shortages(self) -> None:
+        """What `run_short` asked for is over now."""
+        with self._world.lock:
+            shortage.end(self._world)
+
         for probe in self._step():
             probe.result()
         with self._world.lock:

@@ -210,6 +210,7 @@ def update(world: World, group: Group, wanted: Mapping[str, Any], make: Any) -> 
     _require_sizes(minimum, maximum, None if desired is None else int(desired))
     _require_subnets(world, wanted.get("VPCZoneIdentifier"))
     _require_policy(wanted.get("MixedInstancesPolicy"))
+    _require_no_rollout(group, wanted)
     before = dict(vars(moto))
     make()
     try:
@@ -221,6 +222,17 @@ def update(world: World, group: Group, wanted: Mapping[str, Any], make: Any) -> 
     moto.desired_capacity = before["desired_capacity"]
     now_desired = min(max(group.desired, minimum), maximum) if desired is None else int(desired)
     set_desired(world, group, now_desired, "a user request update of AutoScalingGroup constraints")
+
+
+def _require_no_rollout(group: Group, wanted: Mapping[str, Any]) -> None:
+    refresh = group.refresh()
+    launches = ("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy")
+    if refresh is not None and refresh.configured and any(wanted.get(name) for name in launches):
+        raise ValidationError(
+            "An active instance refresh with a desired configuration exists. All configuration options "
+            "derived from the desired configuration are not available for update while the instance refresh "
+            "is active."
+        )
 
 
 def delete(world: World, group: Group, force: bool) -> None:

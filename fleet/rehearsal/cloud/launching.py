@@ -48,7 +48,10 @@ def launch(world: World, group: Group, option: PurchaseOption, count: int) -> No
 
 def _launch_one(world: World, group: Group, option: PurchaseOption) -> bool:
     before = sum(1 for member in group.members.values() if not member.is_terminating)
-    purchase = purchase_of(group.moto)
+    purchase = purchase_of(group.launching)
+    if (refusal := shortage.refusal_of(world, group, option)) is not None:
+        activities.launch_failed(world, group, refusal, before)
+        return False
     found = _pick(world, group, purchase, option)
     if found is None:
         reason = _NO_SPOT if option == "spot" else _NO_ON_DEMAND
@@ -84,7 +87,7 @@ def _pick(world: World, group: Group, purchase: Purchase, option: PurchaseOption
 
 
 def _run(world: World, group: Group, option: PurchaseOption, instance_type: str, subnet: str) -> Instance:
-    moto = group.moto
+    moto = group.launching
     spot: dict[str, Any] = {"instance_market_options": {"MarketType": "spot"}} if option == "spot" else {}
     reservation = world.ec2.run_instances(
         moto.image_id,
@@ -111,7 +114,7 @@ def _run(world: World, group: Group, option: PurchaseOption, instance_type: str,
 
 
 def _enlist(world: World, group: Group, machine: Machine, before: int) -> None:
-    version = version_of(group.moto)
+    version = version_of(group.launching)
     machine.instance.autoscaling_group = group.moto  # type: ignore[attr-defined]
     state = MotoMember(
         machine.instance, "Pending", protected_from_scale_in=group.moto.new_instances_protected_from_scale_in

@@ -121,7 +121,7 @@ def _resize(world: World, group: Group) -> None:
     wanted = capacity.plan(
         facts(world, group),
         group.desired,
-        purchase_of(group.moto).split,
+        purchase_of(group.launching).split,
         group.moto.termination_policies,
         capacity.ceiling(int(group.moto.max_size or 0)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from moto.autoscaling.models import InstanceState as MotoMember
 from moto.ec2.models.instances import Instance
 
 from fleet.rehearsal.cloud.addresses import Lease
+from fleet.rehearsal.cloud.pace import DEFAULT_CHECKPOINT_DELAY, Healthy
 from fleet.rehearsal.cloud.tracking import Breach
 from fleet.rehearsal.cloud.views import PurchaseOption, TargetState
 from fleet.rehearsal.market import Pool
@@ -129,20 +131,59 @@ class Member:
 
 
 @dataclass
+class Rollback:
+    """What a refresh that goes back remembers of how far it had come."""
+
+    reason: str
+    started_at: float
+    percent: int
+    left: int
+
+
+@dataclass
 class Refresh:
     """One instance refresh."""
 
     refresh_id: str
     started_at: float
-    min_healthy: int
-    max_healthy: int
+    healthy: Healthy
     warmup_seconds: float
-    to_replace: set[str]
-    total: int
     preferences: dict[str, Any]
+    progressed_at: float
+    configured: dict[str, Any]
+    """Attributes of moto's group as the configuration has them; the group takes them over in the end."""
+    before: set[str]
+    """Members when it began."""
+    configuration: dict[str, Any] | None = None
+    to_replace: set[str] = field(default_factory=set)
+    total: int = 0
+    passed: int = 0  # checkpoints
+    settled: int = 0
+    percent: int = 0
+    waits_until: float = 0.0
     status: str = "Pending"
     reason: str | None = None
+    rollback: Rollback | None = None
     ended_at: float | None = None
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        return tuple(int(percent) for percent in self.preferences.get("CheckpointPercentages") or (100,))
+
+    @property
+    def checkpoint_delay(self) -> int:
+        """Seconds."""
+        given = self.preferences.get("CheckpointDelay")
+        return DEFAULT_CHECKPOINT_DELAY if given is None else int(given)
+
+    @property
+    def protected(self) -> str:
+        """What becomes of members that are protected from scale-in."""
+        return str(self.preferences.get("ScaleInProtectedInstances") or "Wait")
+
+
+RUNNING = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
+"""Statuses of a refresh that is not over."""
 
 
 @dataclass
@@ -168,4 +209,14 @@ class Group:
 
     def refresh(self) -> Refresh | None:
         """The refresh that is going on."""
-        return next((r for r in self.refreshes if r.status in ("Pending", "InProgress")), None)
+        return next((r for r in self.refreshes if r.status in RUNNING), None)
+
+    @property
+    def launching(self) -> FakeAutoScalingGroup:
+        """The group as its next instance is launched: a refresh saves its configuration only in the end."""
+        refresh = self.refresh()
+        if refresh is None or refresh.rollback is not None or not refresh.configured:
+            return self.moto
+        shown = copy.copy(self.moto)
+        vars(shown).update(refresh.configured)
+        return shown

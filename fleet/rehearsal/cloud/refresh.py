@@ -1,7 +1,8 @@
-"""Instance refreshes: every member replaced, some at a time, never below the healthy minimum."""
+"""The calls about instance refreshes, of which moto has none."""
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -9,81 +10,70 @@ from typing import Any
 from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.autoscaling.responses import AutoScalingResponse
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult
 
-from fleet.rehearsal.cloud import activities, groups, members
-from fleet.rehearsal.cloud.capacity import Fact, refresh_step
+from fleet.rehearsal.cloud import groups, pace, refreshing
+from fleet.rehearsal.cloud.pace import Healthy
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group, Refresh
+from fleet.rehearsal.cloud.refreshing import step as step
 from fleet.rehearsal.cloud.template import require_launchable, version_of
-from fleet.rehearsal.cloud.world import World, utc
+from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World, utc
 
-_DEFAULT_MIN_HEALTHY = 90
-_DEFAULT_MAX_HEALTHY = 100
+_LAUNCHED_FROM = (
+    "ec2_launch_template",
+    "launch_template_version",
+    "mixed_instances_policy",
+    "provided_launch_template_version",
+)
+_MOST_ALARMS = 10
 
 
 def start(world: World, group: Group, wanted: Mapping[str, Any]) -> Refresh:
-    """Begin a refresh towards the group's template, or towards the `DesiredConfiguration` given."""
+    """Begin a refresh towards the group's template, or towards the `DesiredConfiguration` given.
+
+    The group itself is left alone until the refresh has succeeded: what it says until then is what a
+    rollback goes back to ("Undo changes with a manual or auto rollback", Auto Scaling user guide).
+    """
     if group.refresh() is not None:
         raise AutoscalingClientError(
             "InstanceRefreshInProgress", "An Instance Refresh is already in progress and blocks the request."
         )
     preferences = dict(wanted.get("Preferences") or {})
+    _require_preferences(preferences)
     configuration = wanted.get("DesiredConfiguration")
-    if configuration:
-        _configure(world, group.moto, configuration)
-    if str(preferences.get("AutoRollback")).lower() == "true":
-        _require_rollback(group.moto, configuration)
-    refresh = _make(world, group, preferences)
+    configured = _configured(world, group.moto, configuration) if configuration else {}
+    if _is_true(preferences.get("AutoRollback")):
+        _require_rollback(group.moto, configured)
+    refresh = _make(world, group, preferences, configured)
+    refresh.configuration = configuration
     group.refreshes.insert(0, refresh)
+    refresh.to_replace = _to_replace(group, refresh)
+    refresh.total = len(refresh.to_replace)
     world.tell("refresh.started", None, group.name, instances=str(refresh.total))
     return refresh
 
 
-def step(world: World, group: Group, facts: list[Fact]) -> None:
-    """Replace the next members, once those of the step before are settled."""
-    refresh = group.refresh()
-    if refresh is None:
-        return
-    refresh.status = "InProgress"
-    refresh.to_replace &= {
-        member.machine.id for member in group.members.values() if not member.is_terminating
-    }
-    old = [fact for fact in facts if fact.instance_id in refresh.to_replace]
-    new = [fact for fact in facts if fact.instance_id not in refresh.to_replace]
-    settled_new = sum(1 for fact in new if fact.settled)
-    if not old:
-        if settled_new >= group.desired:
-            _finish(world, group, refresh, "Successful")
-        return
-    if any(fact.leaving for fact in old) or not all(fact.settled for fact in new):
-        return
-    _replace(world, group, refresh, old, settled_new)
+def cancel(world: World, group: Group, *, wait: bool) -> Refresh:
+    refresh = _running(group)
+    refreshing.stay(group)
+    refresh.reason, refresh.status = "Cancelled due to user request.", "Cancelling"
+    if not wait:
+        refresh.status, refresh.ended_at = "Cancelled", world.clock()
+    refreshing.end_cancelled(world, group, refresh)
+    return refresh
 
 
-def _replace(world: World, group: Group, refresh: Refresh, old: list[Fact], settled_new: int) -> None:
-    settled_old = sum(1 for fact in old if fact.settled)
-    candidates = sorted((f for f in old if not f.protected), key=lambda f: (f.settled, f.launched_at))
-    first, at_once = refresh_step(
-        group.desired, settled_new, settled_old, len(candidates), refresh.min_healthy, refresh.max_healthy
-    )
-    for fact in candidates[:first]:
-        group.members[fact.instance_id].leaving = "refresh"
-    for fact in candidates[first : first + at_once]:
-        members.begin_terminate(world, group, group.members[fact.instance_id], activities.REFRESH)
-
-
-def cancel(world: World, group: Group) -> Refresh:
-    refresh = group.refresh()
-    if refresh is None:
+def roll_back(world: World, group: Group) -> Refresh:
+    refresh = _running(group)
+    if not refresh.configured or refresh.status in ("Cancelling", "RollbackInProgress"):
         raise AutoscalingClientError(
-            "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found."
+            "IrreversibleInstanceRefresh",
+            "The instance refresh cannot be rolled back: it has no desired configuration, or is being "
+            "cancelled or rolled back already.",
         )
-    for member in group.members.values():
-        if member.leaving == "refresh":
-            member.leaving = None
-    refresh.reason = "Cancelled due to user request."
-    _finish(world, group, refresh, "Cancelled")
+    refreshing.begin_rollback(world, group, refresh, "Manual rollback was started.")
     return refresh
 
 
@@ -93,117 +83,166 @@ def warmup_seconds(group: Group) -> float:
     return refresh.warmup_seconds if refresh else 0.0
 
 
-def _make(world: World, group: Group, preferences: dict[str, Any]) -> Refresh:
+def _running(group: Group) -> Refresh:
+    refresh = group.refresh()
+    if refresh is None:
+        raise AutoscalingClientError(
+            "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found."
+        )
+    return refresh
+
+
+def _make(world: World, group: Group, preferences: dict[str, Any], configured: dict[str, Any]) -> Refresh:
     maintenance = getattr(group.moto, "instance_maintenance_policy", None) or {}
-    grace = group.moto.health_check_grace_period or 0
-    warmup = getattr(group.moto, "default_instance_warmup", None)
-    to_replace = _to_replace(group, str(preferences.get("SkipMatching")).lower() == "true")
+    most = _given(preferences.get("MaxHealthyPercentage"), maintenance.get("MaxHealthyPercentage"))
+    least = _given(preferences.get("MinHealthyPercentage"), maintenance.get("MinHealthyPercentage"))
+    warmup = _given(
+        preferences.get("InstanceWarmup"),
+        getattr(group.moto, "default_instance_warmup", None),
+        int(group.moto.health_check_grace_period or 0),
+    )
     return Refresh(
         refresh_id=str(uuid.uuid4()),
         started_at=world.clock(),
-        min_healthy=_first(
-            preferences.get("MinHealthyPercentage"),
-            maintenance.get("MinHealthyPercentage"),
-            _DEFAULT_MIN_HEALTHY,
-        ),
-        max_healthy=_first(
-            preferences.get("MaxHealthyPercentage"),
-            maintenance.get("MaxHealthyPercentage"),
-            _DEFAULT_MAX_HEALTHY,
-        ),
-        warmup_seconds=float(_first(preferences.get("InstanceWarmup"), warmup, int(grace))),
-        to_replace=to_replace,
-        total=len(to_replace),
+        healthy=Healthy(pace.DEFAULT_MIN_HEALTHY if least is None else least, most),
+        warmup_seconds=float(warmup or 0),
         preferences=preferences,
+        progressed_at=world.clock(),
+        configured=configured,
+        before={member.machine.id for member in group.members.values()},
     )
 
 
-def _to_replace(group: Group, skip_matching: bool) -> set[str]:
-    version = version_of(group.moto)
+def _to_replace(group: Group, refresh: Refresh) -> set[str]:
+    version = version_of(group.launching)
     current = str(version.number) if version else None
+    skip = _is_true(refresh.preferences.get("SkipMatching"))
     return {
         member.machine.id
         for member in group.members.values()
-        if not member.is_terminating and not (skip_matching and member.template_version == current)
+        if not member.is_terminating
+        and member.phase != "Standby"
+        and not (skip and member.template_version == current)
+        and not (refresh.protected == "Ignore" and member.state.protected_from_scale_in)
     }
 
 
-def _first(*values: Any) -> int:
+def _given(*values: Any) -> int | None:
     # A policy is cleared by -1.
-    return next(int(value) for value in values if value is not None and int(value) >= 0)
+    return next((int(value) for value in values if value is not None and int(value) >= 0), None)
 
 
-def _configure(world: World, moto: FakeAutoScalingGroup, wanted: Mapping[str, Any]) -> None:
-    before = dict(vars(moto))
-    template, policy = wanted.get("LaunchTemplate") or {}, wanted.get("MixedInstancesPolicy")
-    moto.update(
+def _configured(world: World, moto: FakeAutoScalingGroup, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the group would have, of what it launches from. Raises AWS's ValidationError."""
+    shown = copy.copy(moto)
+    shown.update(
         availability_zones=[],
         desired_capacity=moto.desired_capacity,
         max_size=None,
         min_size=None,
         launch_config_name="",
-        launch_template=template,
+        launch_template=wanted.get("LaunchTemplate") or {},
         vpc_zone_identifier="",
         health_check_period=moto.health_check_grace_period or 0,
         health_check_type=moto.health_check_type,
-        mixed_instances_policy=policy,
+        mixed_instances_policy=wanted.get("MixedInstancesPolicy"),
     )
-    try:
-        require_launchable(world, moto)
-    except AutoscalingClientError:
-        vars(moto).update(before)
-        raise
+    require_launchable(world, shown)
+    return {name: vars(shown)[name] for name in _LAUNCHED_FROM if name in vars(shown)}
 
 
-def _require_rollback(moto: FakeAutoScalingGroup, configuration: Any) -> None:
-    """AWS can only roll back to what is pinned."""
-    version = str(moto.launch_template_version)
-    image = str(moto.image_id)
-    if not configuration or version.startswith("$") or image.startswith("resolve:ssm:"):
+def _require_preferences(preferences: Mapping[str, Any]) -> None:
+    least, most = preferences.get("MinHealthyPercentage"), preferences.get("MaxHealthyPercentage")
+    if most is not None and least is None:
+        raise ValidationError("MaxHealthyPercentage needs MinHealthyPercentage.")
+    if most is not None and (not 100 <= int(most) <= 200 or int(most) - int(least or 0) > 100):
+        raise ValidationError("MaxHealthyPercentage is 100 to 200, at most 100 above MinHealthyPercentage.")
+    percentages = [int(percent) for percent in preferences.get("CheckpointPercentages") or ()]
+    if percentages != sorted(set(percentages)) or not all(1 <= percent <= 100 for percent in percentages):
+        raise ValidationError("CheckpointPercentages are 1 to 100, unique and in ascending order.")
+    if preferences.get("CheckpointDelay") is not None and not percentages:
+        raise ValidationError("CheckpointDelay needs CheckpointPercentages.")
+    alarms = (preferences.get("AlarmSpecification") or {}).get("Alarms") or []
+    unknown = sorted(set(alarms) - set(cloudwatch_backends[ACCOUNT][REGION].alarms))
+    if unknown or len(alarms) > _MOST_ALARMS:
         raise ValidationError(
-            "Auto rollback requires a desired configuration whose launch template names a version number, "
-            "neither $Latest nor $Default, and an image id that is no Systems Manager parameter."
+            f"AlarmSpecification holds up to 10 alarms that exist; not {unknown or alarms}."
         )
 
 
-def _finish(world: World, group: Group, refresh: Refresh, status: str) -> None:
-    refresh.status, refresh.ended_at = status, world.clock()
-    world.tell(f"refresh.{status.lower()}", None, group.name)
+def _require_rollback(moto: FakeAutoScalingGroup, configured: Mapping[str, Any]) -> None:
+    """AWS can only roll back to what is pinned."""
+    if not configured:
+        raise ValidationError(
+            "The AutoRollback parameter cannot be set to true when the DesiredConfiguration parameter is "
+            "empty. Set AutoRollback to false or specify a desired configuration and try again."
+        )
+    versions = (str(moto.launch_template_version), str(configured.get("launch_template_version")))
+    if any(version.startswith("$") for version in versions) or str(moto.image_id).startswith("resolve:ssm:"):
+        raise ValidationError(
+            "Auto rollback requires launch templates by a version number, neither $Latest nor $Default, and "
+            "an image id that is no Systems Manager parameter."
+        )
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() == "true"
 
 
 def _shown(group: Group, refresh: Refresh) -> dict[str, Any]:
-    left = len(refresh.to_replace) if refresh.status != "Successful" else 0
+    left = refresh.total - refresh.percent * refresh.total // 100
+    rollback = refresh.rollback
     shown: dict[str, Any] = {
         "InstanceRefreshId": refresh.refresh_id,
         "AutoScalingGroupName": group.name,
         "Status": refresh.status,
+        "StatusReason": refresh.reason,
         "StartTime": utc(refresh.started_at),
-        "PercentageComplete": 100 if not refresh.total else 100 * (refresh.total - left) // refresh.total,
-        "InstancesToUpdate": left,
+        "EndTime": utc(refresh.ended_at) if refresh.ended_at is not None else None,
+        "PercentageComplete": refresh.percent,
+        "InstancesToUpdate": rollback.left if rollback else left,
         "Preferences": refresh.preferences,
+        "DesiredConfiguration": refresh.configuration,
+        "Strategy": "Rolling",
     }
-    if refresh.reason is not None:
-        shown["StatusReason"] = refresh.reason
-    if refresh.ended_at is not None:
-        shown["EndTime"] = utc(refresh.ended_at)
-    return shown
+    if rollback is not None:
+        shown["RollbackDetails"] = {
+            "RollbackReason": rollback.reason,
+            "RollbackStartTime": utc(rollback.started_at),
+            "PercentageCompleteOnRollback": rollback.percent,
+            "InstancesToUpdateOnRollback": rollback.left,
+        }
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 def install(world: World, patches: Patches) -> None:
+    def named(self: AutoScalingResponse) -> Group:
+        return groups.find(world, self._get_param("AutoScalingGroupName"))
+
     def start_instance_refresh(self: AutoScalingResponse) -> ActionResult:
         wanted = self._get_params()
-        refresh = start(world, groups.find(world, wanted["AutoScalingGroupName"]), wanted)
+        refresh = start(world, named(self), wanted)
         return ActionResult({"InstanceRefreshId": refresh.refresh_id})
 
     def describe_instance_refreshes(self: AutoScalingResponse) -> ActionResult:
-        group = groups.find(world, self._get_param("AutoScalingGroupName"))
+        group = named(self)
         wanted = self._get_param("InstanceRefreshIds", [])
         found = [r for r in group.refreshes if not wanted or r.refresh_id in wanted]
-        return ActionResult({"InstanceRefreshes": [_shown(group, refresh) for refresh in found]})
+        most = self._get_int_param("MaxRecords", 50)
+        return ActionResult({"InstanceRefreshes": [_shown(group, refresh) for refresh in found[:most]]})
 
     def cancel_instance_refresh(self: AutoScalingResponse) -> ActionResult:
-        refresh = cancel(world, groups.find(world, self._get_param("AutoScalingGroupName")))
-        return ActionResult({"InstanceRefreshId": refresh.refresh_id})
+        wait = bool(self._get_bool_param("WaitForTransitioningInstances", True))
+        return ActionResult({"InstanceRefreshId": cancel(world, named(self), wait=wait).refresh_id})
 
-    for action in (start_instance_refresh, describe_instance_refreshes, cancel_instance_refresh):
+    def rollback_instance_refresh(self: AutoScalingResponse) -> ActionResult:
+        return ActionResult({"InstanceRefreshId": roll_back(world, named(self)).refresh_id})
+
+    actions = (
+        start_instance_refresh,
+        describe_instance_refreshes,
+        cancel_instance_refresh,
+        rollback_instance_refresh,
+    )
+    for action in actions:
         patches.set(AutoScalingResponse, action.__name__, action)

@@ -22,6 +22,7 @@ REGION = "us-east-1"
 
 @dataclass
 class World:
+REFRESH_PATIENCE_SECONDS = 3600.0  # AWS tries for an hour to bring a refresh on
     """The state that moto does not keep, next to the backends where moto keeps the rest."""
 
     clock: Clock
@@ -34,6 +35,7 @@ class World:
     outbox: Outbox = field(default_factory=Outbox)
     addresses: Addresses = field(default_factory=Addresses)
     machines: dict[str, Machine] = field(default_factory=dict)
+    refresh_patience: float = REFRESH_PATIENCE_SECONDS
     groups: dict[str, Group] = field(default_factory=dict)
     targets: dict[str, dict[str, TargetRecord]] = field(default_factory=dict)  # by group ARN, then id
 

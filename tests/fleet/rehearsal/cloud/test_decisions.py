@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.cost import PriceUnknown
-from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan, refresh_step
+from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan
 from fleet.rehearsal.cloud.health import matches
 from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
 from fleet.rehearsal.market import Market, Offer, Pool, choose, on_demand_price
@@ -93,24 +93,6 @@ def test_termination_policies_choose(policies: tuple[str, ...], victim: str) -> 
     """Within a side and a zone the group's termination policy decides."""
     facts = [fact("old", launched_at=1.0), fact("new", launched_at=2.0)]
     assert choose_victims(facts, 1, 0, policies) == (victim,)
-
-
-@pytest.mark.parametrize(
-    ("desired", "new", "old", "minimum", "maximum", "step"),
-    [
-        (3, 0, 3, 100, 100, (1, 0)),
-        (10, 0, 10, 90, 100, (0, 1)),
-        (10, 0, 10, 50, 100, (0, 5)),
-        (10, 0, 10, 90, 120, (2, 0)),
-        (2, 0, 2, 90, 100, (0, 1)),
-        (3, 3, 0, 90, 100, (0, 0)),
-    ],
-)
-def test_a_refresh_keeps_its_minimum(
-    desired: int, new: int, old: int, minimum: int, maximum: int, step: tuple[int, int]
-) -> None:
-    """A refresh replaces as many at a time as its percentages allow, and always at least one."""
-    assert refresh_step(desired, new, old, old, minimum, maximum) == step
 
 
 CPU, REQUESTS = Policy("cpu", 50.0), Policy("requests", 100.0)

@@ -248,69 +248,6 @@ def test_scale_in_keeps_the_split_and_the_zones(plain: Plain, emulate: Emulate) 
         assert spot[0] in aws.members()
 
 
-def test_instance_refreshes_replace_members(plain: Plain, emulate: Emulate) -> None:
-    """A refresh replaces every member, never fewer healthy than its minimum, and says how far it is."""
-    with plain() as aws:
-        aws.make_group()
-        for ask in (
-            lambda: aws.asg.start_instance_refresh(AutoScalingGroupName="group"),
-            lambda: aws.asg.describe_instance_refreshes(AutoScalingGroupName="group"),
-            lambda: aws.asg.cancel_instance_refresh(AutoScalingGroupName="group"),
-        ):
-            with pytest.raises(NotImplementedError):
-                ask()
-    with emulate() as aws:
-        before = up(aws, DesiredCapacity=3)
-        aws.asg.start_instance_refresh(
-            AutoScalingGroupName="group", Preferences={"MinHealthyPercentage": 100, "InstanceWarmup": 0}
-        )
-        least = 3
-        for _ in range(40):
-            aws.tick(0.5)
-            least = min(least, list(aws.members().values()).count("InService"))
-        assert least == 3
-        assert not set(before) & set(aws.members())
-        (refresh,) = aws.asg.describe_instance_refreshes(AutoScalingGroupName="group")["InstanceRefreshes"]
-        assert (refresh["Status"], refresh["PercentageComplete"]) == ("Successful", 100)
-
-
-def test_a_refresh_takes_the_group_to_the_configuration_it_names(aws: Emulated) -> None:
-    """A refresh with a DesiredConfiguration and rollback ends with every member on that version."""
-    up(aws, DesiredCapacity=2, MixedInstancesPolicy=aws.mixed())
-    aws.ec2.create_launch_template_version(
-        LaunchTemplateId=aws.template,
-        LaunchTemplateData={"ImageId": aws.image, "InstanceType": "g5.xlarge"},
-    )
-    policy = aws.mixed()
-    policy["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] = "2"
-    aws.asg.start_instance_refresh(
-        AutoScalingGroupName="group",
-        DesiredConfiguration={"MixedInstancesPolicy": policy},
-        Preferences={"AutoRollback": True, "InstanceWarmup": 0},
-    )
-    aws.tick(0.5, times=40)
-    versions = [one["LaunchTemplate"]["Version"] for one in aws.group()["Instances"]]
-    assert versions == ["2", "2"]
-    assert aws.group()["HealthCheckType"] == "EC2"
-
-
-def test_refreshes_are_refused_and_cancelled_as_on_aws(aws: Emulated) -> None:
-    """One refresh at a time; rollback needs a pinned desired configuration; cancel stops it."""
-    up(aws)
-    with pytest.raises(ClientError, match="Auto rollback requires"):
-        aws.asg.start_instance_refresh(AutoScalingGroupName="group", Preferences={"AutoRollback": True})
-    aws.asg.start_instance_refresh(AutoScalingGroupName="group")
-    with pytest.raises(ClientError) as error:
-        aws.asg.start_instance_refresh(AutoScalingGroupName="group")
-    assert error.value.response["Error"]["Code"] == "InstanceRefreshInProgress"
-    aws.asg.cancel_instance_refresh(AutoScalingGroupName="group")
-    (refresh,) = aws.asg.describe_instance_refreshes(AutoScalingGroupName="group")["InstanceRefreshes"]
-    assert refresh["Status"] == "Cancelled"
-    with pytest.raises(ClientError) as error:
-        aws.asg.cancel_instance_refresh(AutoScalingGroupName="group")
-    assert error.value.response["Error"]["Code"] == "ActiveInstanceRefreshNotFound"
-
-
 def test_standby_leaves_service_and_comes_back(aws: Emulated) -> None:
     """A member in standby drains and is not counted; out of it, it serves again."""
     arn = aws.make_target_group()

@@ -1,0 +1,193 @@
+"""The life of an instance refresh: batches, checkpoints, bake time, alarms, and the way back.
+
+"How an instance refresh works" (Auto Scaling user guide): a refresh that comes no further, for its new
+instances fail their checks or its old ones are protected, is tried for an hour and then fails.
+"""
+
+from __future__ import annotations
+
+from moto.cloudwatch.models import cloudwatch_backends
+
+from fleet.rehearsal.cloud import activities, members, pace
+from fleet.rehearsal.cloud.capacity import Fact
+from fleet.rehearsal.cloud.records import Group, Refresh, Rollback
+from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World
+
+
+def step(world: World, group: Group, facts: list[Fact]) -> None:
+    """Let a refresh go on as far as it goes now."""
+    refresh = group.refresh()
+    if refresh is None:
+        return
+    if refresh.status == "Cancelling":
+        end_cancelled(world, group, refresh)
+    elif refresh.status == "RollbackInProgress":
+        _go_back(world, group, refresh, facts)
+    elif ringing := [name for name in alarms_of(refresh) if _rings(name)]:
+        fail(world, group, refresh, f"CloudWatch alarm(s) {', '.join(ringing)} went into ALARM state.")
+    elif refresh.status == "Baking":
+        if world.clock() >= refresh.waits_until:
+            _finish(world, group, refresh, "Successful")
+    else:
+        _go_on(world, group, refresh, facts)
+
+
+def alarms_of(refresh: Refresh) -> list[str]:
+    return list((refresh.preferences.get("AlarmSpecification") or {}).get("Alarms") or [])
+
+
+def end_cancelled(world: World, group: Group, refresh: Refresh) -> None:
+    """A cancelled refresh is over once what it began has ended."""
+    if not any(member.is_pending or member.is_terminating for member in group.members.values()):
+        _finish(world, group, refresh, "Cancelled")
+
+
+def stay(group: Group) -> None:
+    """Members that were to go once they are replaced do not."""
+    for member in group.members.values():
+        if member.leaving == "refresh":
+            member.leaving = None
+
+
+def fail(world: World, group: Group, refresh: Refresh, reason: str) -> None:
+    if str(refresh.preferences.get("AutoRollback")).lower() == "true":
+        begin_rollback(world, group, refresh, f"Automatic rollback was started: {reason}")
+        return
+    stay(group)
+    refresh.reason = reason
+    _finish(world, group, refresh, "Failed")
+
+
+def begin_rollback(world: World, group: Group, refresh: Refresh, reason: str) -> None:
+    """What was launched meanwhile is replaced by what the group was when the refresh began."""
+    now = world.clock()
+    refresh.rollback = Rollback(reason, now, refresh.percent, len(refresh.to_replace))
+    refresh.status, refresh.reason = "RollbackInProgress", reason
+    refresh.progressed_at, refresh.settled = now, 0
+    stay(group)
+    living = {member.machine.id for member in group.members.values() if not member.is_terminating}
+    refresh.to_replace = living - refresh.before
+    world.tell("refresh.rollback", None, group.name, reason=reason)
+
+
+def _go_on(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
+    refresh.status = "InProgress"
+    old, new = _sides(group, refresh, facts)
+    settled_new = sum(fact.settled for fact in new)
+    _note_progress(world, refresh, settled_new)
+    refresh.percent = 100 * min(settled_new, refresh.total) // max(1, refresh.total)
+    if not old and settled_new >= min(group.desired, refresh.total):
+        _bake(world, group, refresh)
+    elif _looked_at(world, group, refresh, settled_new):
+        return
+    elif _stalled(world, refresh):
+        fail(world, group, refresh, _STALLED)
+    elif not any(fact.leaving for fact in old) and all(fact.settled for fact in new):
+        quota = pace.quota(refresh.checkpoints, group.desired, len(new))
+        _replace(world, group, refresh, facts, old, quota)
+
+
+_STALLED = (
+    "There has been no progress for one hour: new instances do not pass their health checks, could not be "
+    "launched, or old ones may not be replaced."
+)
+
+
+def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
+    new, good = _sides(group, refresh, facts)
+    settled = sum(fact.settled for fact in good)
+    _note_progress(world, refresh, settled)
+    rollback = refresh.rollback
+    assert rollback is not None
+    refresh.percent = rollback.percent if new else 0
+    if not new and settled >= group.desired:
+        _finish(world, group, refresh, "RollbackSuccessful")
+    elif _stalled(world, refresh):
+        stay(group)
+        _finish(world, group, refresh, "RollbackFailed")
+    elif sick := [fact for fact in new if not fact.settled]:
+        # They serve nobody yet: ending them costs nothing.
+        for fact in sick:
+            _end(world, group, fact)
+    elif not any(fact.leaving for fact in new) and all(fact.settled for fact in good):
+        _replace(world, group, refresh, facts, new, len(new))
+
+
+def _sides(group: Group, refresh: Refresh, facts: list[Fact]) -> tuple[list[Fact], list[Fact]]:
+    """Members to replace, and all others."""
+    refresh.to_replace &= {
+        member.machine.id for member in group.members.values() if not member.is_terminating
+    }
+    going = [fact for fact in facts if fact.instance_id in refresh.to_replace]
+    return going, [fact for fact in facts if fact.instance_id not in refresh.to_replace]
+
+
+def _note_progress(world: World, refresh: Refresh, settled: int) -> None:
+    if settled > refresh.settled:
+        refresh.progressed_at = world.clock()
+    refresh.settled = settled
+
+
+def _stalled(world: World, refresh: Refresh) -> bool:
+    return world.clock() > refresh.progressed_at + world.scaled(world.refresh_patience)
+
+
+def _looked_at(world: World, group: Group, refresh: Refresh, settled_new: int) -> bool:
+    """Whether the refresh waits at a checkpoint. The last one, which is the end, waits for nobody."""
+    now = world.clock()
+    passed = pace.reached(refresh.checkpoints[:-1], group.desired, settled_new)
+    if passed > refresh.passed:
+        refresh.passed = passed
+        percent, delay = refresh.checkpoints[passed - 1], refresh.checkpoint_delay
+        refresh.waits_until = now + world.scaled(delay)
+        refresh.reason = f"Checkpoint of {percent}% reached. Waiting {delay} seconds before continuing."
+        world.tell("refresh.checkpoint", None, group.name, percent=str(percent))
+    if now >= refresh.waits_until:
+        return False
+    refresh.progressed_at = now
+    return True
+
+
+def _replace(
+    world: World, group: Group, refresh: Refresh, facts: list[Fact], going: list[Fact], quota: int
+) -> None:
+    refresh.reason = None if refresh.rollback is None else refresh.reason
+    settled = sum(fact.settled for fact in facts)
+    able = sorted((f for f in going if not _kept(refresh, f)), key=lambda f: (f.settled, f.launched_at))
+    batch = pace.next_batch(group.desired, settled, min(len(able), quota), refresh.healthy)
+    for fact in able[: batch.launch_first]:
+        group.members[fact.instance_id].leaving = "refresh"
+    for fact in able[: batch.end_first]:
+        _end(world, group, fact)
+
+
+def _kept(refresh: Refresh, fact: Fact) -> bool:
+    return fact.protected and refresh.protected != "Refresh"
+
+
+def _end(world: World, group: Group, fact: Fact) -> None:
+    members.begin_terminate(world, group, group.members[fact.instance_id], activities.REFRESH)
+
+
+def _bake(world: World, group: Group, refresh: Refresh) -> None:
+    refresh.percent = 100
+    bake = int(refresh.preferences.get("BakeTime") or 0)
+    if not bake or not refresh.total:
+        _finish(world, group, refresh, "Successful")
+        return
+    refresh.status, refresh.waits_until = "Baking", world.clock() + world.scaled(bake)
+    refresh.reason = f"Baking for {bake} seconds."
+    world.tell("refresh.baking", None, group.name)
+
+
+def _finish(world: World, group: Group, refresh: Refresh, status: str) -> None:
+    if status == "Successful":
+        vars(group.moto).update(refresh.configured)
+        refresh.reason = None
+    refresh.status, refresh.ended_at = status, world.clock()
+    world.tell(f"refresh.{status.lower()}", None, group.name)
+
+
+def _rings(name: str) -> bool:
+    alarm = cloudwatch_backends[ACCOUNT][REGION].alarms.get(name)
+    return alarm is not None and alarm.state_value == "ALARM"
