@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.errors import GoldenfleetError
+
 _SAID = ("info", "warning", "error", "_log")
 _SENT_BY = {"server": "gateways, nodes", "fleet": "control"}
 _HEAD = """# Events
@@ -29,9 +31,15 @@ class Event:
 
 
 def page(root: Path, meanings: Mapping[str, str]) -> str:
+    """Raises GoldenfleetError for an event without a meaning."""
+    found = events(root)
+    if unexplained := sorted({event.name for event in found} - meanings.keys()):
+        raise GoldenfleetError(
+            f"nobody says what {', '.join(unexplained)} means", "Add it to fleet/reference/meanings.py."
+        )
     rows = [
         f"| `{event.name}` | {_SENT_BY[event.part]} | {_told(event.fields)} | {meanings[event.name]} |\n"
-        for event in events(root)
+        for event in found
     ]
     return _HEAD + "".join(rows)
 
