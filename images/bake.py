@@ -67,7 +67,9 @@ class Inspection:
 class Publisher(Protocol):
     """Where images are published; `images.channels.Channels` on AWS."""
 
-    def publish(self, recipe: str, image: Image, manifest: bytes, why: str) -> object: ...
+    def publish(
+        self, recipe: str, image: Image, manifest: bytes, why: str, *, boot_seconds: float | None = None
+    ) -> object: ...
 
     def points_at(self, recipe: str, image_id: str) -> bool: ...
 
@@ -279,7 +281,11 @@ class _Bake:
         run.ledger.stage("publishing", image_id=image.id)
         content = manifest.to_json().encode()
         why = f"published by run {run.id}"
-        self._timed("publish", lambda: publisher.publish(run.recipe.name, image, content, why))
+        booting = manifest.boot_seconds
+        self._timed(
+            "publish",
+            lambda: publisher.publish(run.recipe.name, image, content, why, boot_seconds=booting),
+        )
 
     # --- when it fails
 

@@ -2,7 +2,7 @@
 
 `/goldenfleet/STACK/image/RECIPE/CHANNEL` holds an image id and nothing else: the Pulumi program reads it so.
 `/goldenfleet/STACK/manifest/IMAGE/N` holds the image's manifest, packed, in parts, and
-`/goldenfleet/STACK/launch/IMAGE/volumes` what its launch template must know (`images.launch`).
+`/goldenfleet/STACK/launch/IMAGE/volumes` and `.../boot` what launching it takes (`images.launch`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from images.aws import Aws, absent_as_none, tags_of, translated
 from images.builders import Image
 from images.clock import Clock
 from images.errors import AwsRefused, ChannelError, ManifestError
-from images.launch import parameter, value
+from images.launch import boot_parameter, boot_value, parameter, value
 from images.run import IMAGE_TAG, PUBLISHED_TAG, STACK_TAG
 
 CHANNELS = ("dev", "stage", "prod")
@@ -69,13 +69,17 @@ class Channels:
         why: str,
         channel: str = "dev",
         *,
+        boot_seconds: float | None = None,
         dry_run: bool = False,
     ) -> Pointer:
-        """Keep the manifest, then point the channel at the image. Raises ChannelError, AwsRefused."""
+        """Keep the manifest, then point the channel at the image. Raises ChannelError, AwsRefused.
+
+        `boot_seconds`: from launch to ready, where that was measured.
+        """
         self._require_launchable(recipe, image.id)
         if not dry_run:
             self._keep_manifest(image.id, manifest)
-            self._keep_volumes(image)
+            self._keep_launch(image, boot_seconds)
         pointer = self._point(recipe, channel, image.id, why, dry_run)
         if not dry_run:
             self._mark_published(image)
@@ -166,7 +170,9 @@ class Channels:
     def forget(self, image_id: str) -> None:
         """Remove what is written of an image that is no more."""
         names = [part["Name"] for part in _under(self._aws, self._manifest_path(image_id))]
-        delete_parameters(self._aws, [*names, parameter(self._stack, image_id)])
+        delete_parameters(
+            self._aws, [*names, *(each(self._stack, image_id) for each in (parameter, boot_parameter))]
+        )
 
     def _require_launchable(self, recipe: str, image_id: str) -> None:
         found = absent_as_none(
@@ -191,12 +197,15 @@ class Channels:
             with translated(f"writing {name}"):
                 self._aws.ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
 
-    def _keep_volumes(self, image: Image) -> None:
-        if not image.volumes:
-            return
-        name = parameter(self._stack, image.id)
-        with translated(f"writing {name}"):
-            self._aws.ssm.put_parameter(Name=name, Value=value(image.volumes), Type="String", Overwrite=True)
+    def _keep_launch(self, image: Image, boot_seconds: float | None) -> None:
+        kept: dict[str, str] = {}
+        if image.volumes:
+            kept[parameter(self._stack, image.id)] = value(image.volumes)
+        if boot_seconds is not None:
+            kept[boot_parameter(self._stack, image.id)] = boot_value(boot_seconds)
+        for name, text in kept.items():
+            with translated(f"writing {name}"):
+                self._aws.ssm.put_parameter(Name=name, Value=text, Type="String", Overwrite=True)
 
     def _point(self, recipe: str, channel: str, image_id: str, why: str, dry_run: bool) -> Pointer:
         name = self._name(recipe, channel)

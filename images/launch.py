@@ -1,7 +1,7 @@
-"""What a launch template must know of an image beyond its id: a value in SSM, for a fleet to read at `up`.
+"""What a fleet must know of an image beyond its id, to launch nodes from it: values in SSM, read at `up`.
 
-`/goldenfleet/STACK/launch/IMAGE/volumes`, beside the image's manifest. By image and not by channel: promoting
-and rolling back move one pointer, and what it points at cannot fit another image.
+`/goldenfleet/STACK/launch/IMAGE/volumes` and `.../boot`, beside the image's manifest. By image and not by
+channel: promoting and rolling back move one pointer, and what it points at cannot fit another image.
 """
 
 from __future__ import annotations
@@ -23,3 +23,12 @@ def parameter(stack: str, image_id: str) -> str:
 def value(volumes: Sequence[Volume]) -> str:
     """JSON; sizes in GiB, rates in MiB/s, `initialization_mib_s` null for EBS's own pace."""
     return json.dumps({"format": FORMAT, "volumes": [asdict(volume) for volume in volumes]})
+
+
+def boot_parameter(stack: str, image_id: str) -> str:
+    return f"/goldenfleet/{stack}/launch/{image_id}/boot"
+
+
+def boot_value(seconds: float) -> str:
+    """JSON; from launch to ready, as the bake measured it on the image's first fresh boot."""
+    return json.dumps({"format": FORMAT, "launch_to_ready_s": round(seconds, 1)})

@@ -66,8 +66,7 @@ def _fixed(settings: Settings) -> Iterator[Fixed]:
     yield from _network(settings)
     for tier in settings.tiers:
         yield Fixed("load balancer", "loadBalancer", 1, tier.name)
-        custom = SERIES_OF_GATEWAYS if isinstance(tier, GatewayTier) else SERIES_OF_MODELS
-        yield Fixed("metrics", "customMetric", custom, tier.name)
+        yield Fixed("metrics", "customMetric", _series(tier), tier.name)
     yield Fixed("dashboard", "dashboard", 1)
     yield Fixed("alarms, by metric", "alarm", series(_alarms(settings)))
     yield Fixed("composite alarm", "compositeAlarm", 1)
@@ -77,6 +76,13 @@ def _fixed(settings: Settings) -> Iterator[Fixed]:
     if settings.edge.waf == "managed":
         yield Fixed("web firewall", "webAcl", 1)
         yield Fixed("its groups of rules", "webAclRule", WEB_FIREWALL_RULES)
+
+
+def _series(tier: GatewayTier | ModelTier) -> int:
+    """Custom metrics that its nodes publish."""
+    if isinstance(tier, GatewayTier):
+        return SERIES_OF_GATEWAYS
+    return SERIES_OF_MODELS + ("in-flight" in tier.scaling.tracks)
 
 
 def _network(settings: Settings) -> Iterator[Fixed]:

@@ -52,6 +52,8 @@ class FleetMetrics:
         self._rates: dict[str, Rate] = {}
         self._values: Mapping[str, float] = {}
 
+    with_published = True
+
     def average_cpu(self, group: str) -> float | None:
         """Percent of the last second or more; None without two looks at any node of the group."""
         return self._values.get(group)

@@ -17,6 +17,7 @@ from fleet.rehearsal.usage import group_cpu_seconds, processes
 REGION = "us-east-1"
 _IMDS_POLL_SECONDS = 2.0  # a node's watch on AWS (reference: aws-node-termination-handler)
 _NODES_POLL_SECONDS = 2.0
+_SCALING_METRIC_SECONDS = 60.0  # of AWS's time, in which a policy looks at a minute
 _LOG = "log.jsonl"
 _PORTS = (8080, 9090)
 _FILES = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
@@ -66,6 +67,7 @@ def node_environment(instance: InstanceView, endpoint_url: str, time_scale: floa
         "GOLDENFLEET_ADDRESS": instance.address,
         "GOLDENFLEET_IMDS_POLL_SECONDS": f"{max(_IMDS_POLL_SECONDS * time_scale, 0.2):g}",
         "GOLDENFLEET_NODES_POLL_SECONDS": f"{max(_NODES_POLL_SECONDS * time_scale, 0.2):g}",
+        "GOLDENFLEET_SCALING_METRIC_SECONDS": f"{_SCALING_METRIC_SECONDS * time_scale:g}",
     }
 
 

@@ -13,7 +13,7 @@ from fleet.stack.settings_base import NAMESPACE
 Schema = Mapping[str, Any]
 
 TIER = "NAME"
-"""Stands for a tier's name in a path."""
+"""Stands for a tier's name in a path, and for that of whatever else there is a list of."""
 
 _TIERS = "tiers"
 _ROLES = ("gateway", "model")
@@ -78,7 +78,7 @@ def words(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case list():
-            return ", ".join(map(str, value))
+            return ", ".join(str(item["name"]) if isinstance(item, dict) else str(item) for item in value)
         case dict():
             return ", ".join(f"{key} {item}" for key, item in value.items())
         case _:
@@ -96,7 +96,7 @@ def _leaves(level: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object
 
 def _walk(group: Schema, prefix: str, defs: Mapping[str, Schema]) -> Iterator[Setting]:
     shapes = {key: _shape(schema, defs) for key, schema in group["properties"].items()}
-    for key in sorted(shapes, key=lambda key: _is_group(shapes[key]) or key == _TIERS):
+    for key in sorted(shapes, key=lambda key: _is_group(shapes[key]) or _is_list_of_groups(shapes[key])):
         schema, shape = group["properties"][key], shapes[key]
         path, required = prefix + key, key in group.get("required", ())
         yield Setting(
@@ -109,6 +109,8 @@ def _walk(group: Schema, prefix: str, defs: Mapping[str, Schema]) -> Iterator[Se
         )
         if _is_group(shape):
             yield from _walk(shape, f"{path}.", defs)
+        elif (item := _item(shape, defs)) is not None:
+            yield from _walk(item, f"{path}.{TIER}.", defs)
         elif key == _TIERS:
             for role in _ROLES:
                 tier = defs[shape["items"]["discriminator"]["mapping"][role].rpartition("/")[2]]
@@ -137,6 +139,18 @@ def _shape(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
 
 def _is_group(shape: Schema) -> bool:
     return "properties" in shape
+
+
+def _item(shape: Schema, defs: Mapping[str, Schema]) -> Schema | None:
+    """What a list is of, where that is one kind of group."""
+    if shape.get("type") != "array" or "discriminator" in shape["items"]:
+        return None
+    item = _shape(shape["items"], defs)
+    return item if _is_group(item) else None
+
+
+def _is_list_of_groups(shape: Schema) -> bool:
+    return "$ref" in shape.get("items", {}) or "discriminator" in shape.get("items", {})
 
 
 def _kind(shape: Schema, defs: Mapping[str, Schema]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 
 from fleet.stack.explain import TIER, Setting, all_settings, words
 from fleet.stack.settings_base import NAMESPACE
@@ -15,8 +14,8 @@ first part. This page is made from the models that check them: `goldenfleet conf
 it, `goldenfleet config explain --stack prod` shows what a stack has, `goldenfleet config check --stack prod`
 refuses what cannot work, each mistake in a line that names the setting and the number to change.
 
-Unknown keys are errors, and required settings have no default. `{TIER}` stands for a tier's name: `tiers` is
-a list, each tier of it like this:
+Unknown keys are errors, and required settings have no default. `{TIER}` stands for a tier's name, or for that
+of whatever else there is a list of: `tiers` is a list, each tier of it like this:
 
 ```yaml
 {NAMESPACE}:tiers:
@@ -68,9 +67,11 @@ def describe(values: Mapping[str, str] | None = None) -> str:
 
 
 def _grouped() -> Iterator[tuple[str, Sequence[Setting]]]:
-    single = sorted((s for s in all_settings() if not s.is_group), key=lambda s: ":" in s.group)
-    for group, settings in groupby(single, key=lambda s: s.group):
-        yield group, list(settings)
+    """A group's settings stand together, whichever role's they are."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in sorted((s for s in all_settings() if not s.is_group), key=lambda s: ":" in s.group):
+        groups.setdefault(setting.group, []).append(setting)
+    yield from groups.items()
 
 
 def _above(group: str) -> list[str]:

@@ -9,17 +9,21 @@ from typing import NamedTuple
 import pulumi_aws as aws
 
 from fleet.errors import ImageMissingError
+from fleet.stack.boot_time import parse_boot
 from fleet.stack.instance_types import processor
 from fleet.stack.naming import image_parameter, launch_path
 from fleet.stack.volumes import NOTHING_ASKED, Volumes, parse
 
 _IMAGE_ID = re.compile(r"ami-[0-9a-f]{8,17}")
+_LAUNCH_PARTS = ("volumes", "boot")
 
 
 class Image(NamedTuple):
     id: str
     root_device: str
     volumes: Volumes = NOTHING_ASKED
+    boot_seconds: float | None = None
+    """From launch to ready, as its bake measured it; None where that is not known."""
 
 
 def published(stack: str, recipe: str, channel: str, instance_types: Sequence[str]) -> Image:
@@ -44,21 +48,31 @@ def published(stack: str, recipe: str, channel: str, instance_types: Sequence[st
             f"{publish}, or change instanceTypes.",
         )
     # Known by name: encryption set on another device's name would add an empty second volume.
-    return Image(image_id, found.root_device_name, _volumes(stack, image_id))
+    launch = _launch(stack, image_id)
+    volumes, boot = (f"{launch_path(stack, image_id)}/{part}" for part in _LAUNCH_PARTS)
+    return Image(
+        image_id,
+        found.root_device_name,
+        parse(launch[volumes], volumes) if volumes in launch else NOTHING_ASKED,
+        parse_boot(launch[boot], boot) if boot in launch else None,
+    )
 
 
-def _volumes(stack: str, image_id: str) -> Volumes:
-    """By the path, for a look-up by name cannot tell a parameter that is not there from a failure."""
+def _launch(stack: str, image_id: str) -> dict[str, str]:
+    """Parameter -> its value. By the path, for a look-up by name cannot tell a parameter that is not there
+    from a failure.
+    """
     path = launch_path(stack, image_id)
-    name = f"{path}/volumes"
     try:
-        if name not in aws.ssm.get_parameters_by_path(path=path).names:
-            return NOTHING_ASKED
-        text = aws.ssm.get_parameter(name=name).insecure_value
+        names = aws.ssm.get_parameters_by_path(path=path).names
+        return {
+            name: aws.ssm.get_parameter(name=name).insecure_value
+            for name in names
+            if name.rpartition("/")[2] in _LAUNCH_PARTS
+        }
     except Exception as exc:  # as above
         hint = f"Allow ssm:GetParametersByPath and ssm:GetParameter on {path}."
-        raise ImageMissingError(f"what {image_id} wants of its volumes cannot be read ({exc})", hint) from exc
-    return parse(text, name)
+        raise ImageMissingError(f"what a launch of {image_id} needs cannot be read ({exc})", hint) from exc
 
 
 def _described(image_id: str, parameter: str, publish: str) -> aws.ec2.AwaitableGetAmiResult:

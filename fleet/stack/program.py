@@ -21,8 +21,9 @@ from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import Observability, TierLogs
+from fleet.stack.scaling_policies import published_by
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
-from fleet.stack.tier import Tier, TierPlan, volume_problem
+from fleet.stack.tier import Tier, TierPlan, boot_problem, volume_problem
 from fleet.stack.web_firewall import WebFirewall
 
 
@@ -72,8 +73,7 @@ def build(settings: Settings) -> None:
         secrets = _secrets(settings) if tier is settings.gateway else []
         plan = TierPlan(stack, images[tier.name], tier, told[tier.name], secrets, ground.key_arn)
         made[tier.name] = _tier(settings, plan, ground, edges[tier.name]), edges[tier.name]
-    gateway, public = made[settings.gateway.name]
-    gateway.track_requests(public, settings.gateway.scaling.requests_per_target)
+    _, public = made[settings.gateway.name]
 
     Observability(settings, made, ground.notices)
     if settings.edge.waf != "none":
@@ -100,7 +100,11 @@ def _told(
 
 
 def _engine(tier: ModelTier) -> dict[str, pulumi.Input[str]]:
-    return {"engine": tier.engine, **({"engine_model": tier.model} if tier.model else {})}
+    return {
+        "engine": tier.engine,
+        **({"engine_model": tier.model} if tier.model else {}),
+        **published_by(tier),
+    }
 
 
 def _access(settings: Settings, network: Network) -> dict[str, str]:
@@ -125,7 +129,7 @@ def _secrets(settings: Settings) -> list[str]:
 
 def _image(settings: Settings, tier: GatewayTier | ModelTier) -> Image:
     image = published(settings.stack, tier.recipe, tier.channel, tier.purchase.instance_types)
-    if problem := volume_problem(tier, image):
+    if problem := volume_problem(tier, image) or boot_problem(tier, image):
         raise SettingsError(problem, f"Correct Pulumi.{settings.stack}.yaml.")
     return image
 

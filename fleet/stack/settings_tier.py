@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from fleet.stack.naming import tier_name_problem
 from fleet.stack.settings_base import Count, Group, Slug, when
 from fleet.stack.settings_purchase import Purchase
-from fleet.stack.settings_scaling import GatewayScaling, Scaling
+from fleet.stack.settings_scaling import GatewayScaling, ModelScaling, Scaling
+from fleet.stack.settings_scaling import problems as scaling_problems
 
 GPU_ENGINES = ("vllm", "tgi", "sglang")
 
 # A spot notice gives so much, and a node's drain is planned for it.
 NOTICE_SECONDS = 120
+WARMUP_SECONDS = 120
+"""Of a node whose image nobody has measured."""
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
 
@@ -127,12 +130,12 @@ class Boot(Group):
         description="How long a new node may be unhealthy before it is replaced.",
         json_schema_extra=when("Raise it above the time that the engine takes to load its weights."),
     )
-    warmup_seconds: int = Field(
-        default=120,
-        ge=0,
-        le=3600,
-        description="How long a new node does not count in scaling metrics.",
-        json_schema_extra=when("To the time from launch to the first answer, as a bake measures it."),
+    warmup_seconds: Annotated[int, Field(ge=0, le=3600)] | None = Field(
+        default=None,
+        description="How long a new node does not count in scaling metrics; by default as long as the "
+        f"image's bake measured from launch to ready, or {WARMUP_SECONDS} for an image of which that is not "
+        "known.",
+        json_schema_extra=when("Where the tier's types are much slower or faster than the bake's."),
     )
 
 
@@ -182,7 +185,9 @@ class BaseTier(Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := [*_tier_problems(self), *_warm_pool_problems(self)]:
+        sizes = self.capacity.min, self.capacity.max
+        scaling = scaling_problems(self.scaling, *sizes)
+        if problems := [*_tier_problems(self), *_warm_pool_problems(self), *scaling]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -207,6 +212,11 @@ class ModelTier(BaseTier):
     engine: Literal["embedded", "llama-server", "sglang", "tgi", "vllm"] = Field(
         description="Model server that the image starts.", json_schema_extra=when("Always.")
     )
+    scaling: ModelScaling = Field(
+        default=ModelScaling(),
+        description="What makes it grow and shrink.",
+        json_schema_extra=when("Where the defaults do not fit the load."),
+    )
     model: ModelName | None = Field(
         default=None,
         description="Name by which clients ask for the embedded engine's model; by default its own.",
@@ -214,6 +224,17 @@ class ModelTier(BaseTier):
             "Where several tiers run the embedded engine. Others serve under the name that their image has."
         ),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gpus_are_not_scaled_by_cpu(cls, given: Any) -> Any:
+        """CPU says little of a node whose engine computes on GPUs: unless it is asked for, nobody looks."""
+        if not isinstance(given, dict) or given.get("engine") not in GPU_ENGINES:
+            return given
+        scaling = given.get("scaling", {})
+        return (
+            given | {"scaling": {"cpuTargetPercent": None, **scaling}} if isinstance(scaling, dict) else given
+        )
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from fleet.stack.image import Image
 from fleet.stack.naming import GATEWAY, config_parameter, resource_name
 from fleet.stack.observability_names import GROUP_METRICS
 from fleet.stack.purchase import mixture, warm_pool
+from fleet.stack.scaling_policies import Scaled, scale
 from fleet.stack.settings import NAMESPACE
-from fleet.stack.settings_tier import BaseTier, GatewayTier, ModelTier
+from fleet.stack.settings_tier import WARMUP_SECONDS, BaseTier, GatewayTier, ModelTier
 from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
@@ -62,51 +64,8 @@ class Tier(pulumi.ComponentResource):
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]
         self.group = self._group(edge.target_group.arn, subnets, first)
-        self._track_cpu()
+        scale(Scaled(plan.stack, plan.settings, self._name, self.group, edge, self._child))
         self.register_outputs({"autoScalingGroup": self.group.name})
-
-    def track_requests(self, edge: Edge, per_target: int) -> None:
-        """Aims at `per_target` requests a minute for each node. AWS refuses it before a listener exists."""
-        self._track(
-            "requests",
-            aws.autoscaling.PolicyTargetTrackingConfigurationArgs(
-                predefined_metric_specification=(
-                    aws.autoscaling.PolicyTargetTrackingConfigurationPredefinedMetricSpecificationArgs(
-                        predefined_metric_type="ALBRequestCountPerTarget",
-                        resource_label=edge.request_count_label,
-                    )
-                ),
-                target_value=per_target,
-            ),
-            edge.listeners,
-        )
-
-    def _track_cpu(self) -> None:
-        self._track(
-            "cpu",
-            aws.autoscaling.PolicyTargetTrackingConfigurationArgs(
-                predefined_metric_specification=(
-                    aws.autoscaling.PolicyTargetTrackingConfigurationPredefinedMetricSpecificationArgs(
-                        predefined_metric_type="ASGAverageCPUUtilization"
-                    )
-                ),
-                target_value=self._plan.settings.scaling.cpu_target_percent,
-            ),
-        )
-
-    def _track(
-        self,
-        part: str,
-        target: aws.autoscaling.PolicyTargetTrackingConfigurationArgs,
-        first: Sequence[pulumi.Resource] = (),
-    ) -> None:
-        aws.autoscaling.Policy(
-            f"{self._name}-{part}",
-            autoscaling_group_name=self.group.name,
-            policy_type="TargetTrackingScaling",
-            target_tracking_configuration=target,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=list(first)),
-        )
 
     def _config(self) -> aws.ssm.Parameter:
         return aws.ssm.Parameter(
@@ -161,7 +120,7 @@ class Tier(pulumi.ComponentResource):
             initial_lifecycle_hooks=[drain_hook(tier.drain.hook_seconds)],
             health_check_type="ELB",
             health_check_grace_period=tier.boot.grace_seconds,
-            default_instance_warmup=tier.boot.warmup_seconds,
+            default_instance_warmup=warmup_seconds(tier, self._plan.image),
             enabled_metrics=[aws.autoscaling.Metric(name) for name in GROUP_METRICS],
             # Spot may have no capacity for hours; an update that waits for it would fail and help nobody.
             wait_for_capacity_timeout="0",
@@ -198,6 +157,25 @@ def volume_problem(tier: BaseTier, image: Image) -> str | None:
         f"{NAMESPACE}:tiers.{tier.name}.volumes.rootGib is {gib}, and the root volume of {image.id} has "
         f"{root.gib} GiB: raise it to {root.gib}"
     )
+
+
+def boot_problem(tier: BaseTier, image: Image) -> str | None:
+    """Why no node of `tier` would live to serve from `image`, or None when one would."""
+    grace, measured = tier.boot.grace_seconds, image.boot_seconds
+    if measured is None or grace >= measured:
+        return None
+    return (
+        f"{NAMESPACE}:tiers.{tier.name}.boot.graceSeconds is {grace}, and {image.id} took {measured:.0f} s "
+        f"from launch to ready when it was baked: raise it to {2 * math.ceil(measured)}, or nodes are "
+        "replaced before they serve"
+    )
+
+
+def warmup_seconds(tier: BaseTier, image: Image) -> int:
+    """The stack's, else what the image's bake measured."""
+    if tier.boot.warmup_seconds is not None:
+        return tier.boot.warmup_seconds
+    return WARMUP_SECONDS if image.boot_seconds is None else math.ceil(image.boot_seconds)
 
 
 def _volumes(plan: TierPlan) -> list[aws.ec2.LaunchTemplateBlockDeviceMappingArgs]:

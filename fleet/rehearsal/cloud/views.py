@@ -94,6 +94,10 @@ class InstanceListener(Protocol):
 class Metrics(Protocol):
     """What target tracking acts on; None means missing data, which blocks scaling as on AWS."""
 
+    @property
+    def with_published(self) -> bool:
+        """Whether it also acts on what PutMetricData was given."""
+
     def average_cpu(self, group: str) -> float | None:
         """Average CPU of the group's instances, in percent."""
 
@@ -103,6 +107,8 @@ class Metrics(Protocol):
 
 class NoMetrics:
     """No data: nothing scales."""
+
+    with_published = False
 
     def average_cpu(self, group: str) -> float | None:  # noqa: ARG002
         return None

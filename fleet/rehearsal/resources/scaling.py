@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fleet.rehearsal.resources.aws import Aws
 from fleet.rehearsal.resources.handler import REQUIRED, Handler, Want
+from fleet.rehearsal.resources.policy_shapes import policy_arguments
 from fleet.rehearsal.resources.refresh import refresh_arguments, refresh_if_due
 from fleet.rehearsal.resources.shapes import UNKNOWN, fit
 from fleet.rehearsal.resources.warmpool import put_warm_pool, warm_pool_arguments
@@ -254,6 +255,9 @@ class Policy(Handler):
 
     def key(self, want: Want) -> str:
         return f"{want.inputs['autoscalingGroupName']} {want.physical}"
+
+    def shaped(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return super().shaped(policy_arguments(inputs))
 
     def find(self, aws: Aws, want: Want) -> str | None:
         return want.physical if self._described(aws, want) else None

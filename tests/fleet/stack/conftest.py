@@ -62,6 +62,7 @@ def published_images(stack: str, config: Mapping[str, str]) -> dict[str, str]:
 
 
 VOLUMES_PARAMETER = f"/goldenfleet/{{stack}}/launch/{IMAGE_ID}/volumes"
+BOOT_PARAMETER = f"/goldenfleet/{{stack}}/launch/{IMAGE_ID}/boot"
 ROOT_VOLUME: Mapping[str, Any] = {
     "holds": "root",
     "device": "/dev/sda1",
@@ -88,6 +89,12 @@ def volumes(*asked: Mapping[str, Any]) -> dict[str, str]:
     return {VOLUMES_PARAMETER.format(stack="rehearsal"): text}
 
 
+def boot_time(seconds: float) -> dict[str, str]:
+    """The parameter that a bake has written of how long the rehearsal stack's image takes to serve."""
+    name = BOOT_PARAMETER.format(stack="rehearsal")
+    return {name: json.dumps({"format": 1, "launch_to_ready_s": seconds})}
+
+
 def asking_images() -> dict[str, dict[str, str]]:
     """Name -> what the rehearsal stack's image asks of its volumes."""
     fast_root = {**ROOT_VOLUME, "throughput_mib_s": 1000, "iops": 5000, "initialization_mib_s": 200}
@@ -109,10 +116,10 @@ PUBLIC, PRIVATE = ["subnet-0000000a", "subnet-0000000b"], ["subnet-0000000c", "s
 EXISTING = {"vpcId": "vpc-0000000a", "publicSubnetIds": PUBLIC, "privateSubnetIds": PRIVATE}
 
 
-def tiers_with(changes: Mapping[str, Any], *more: Mapping[str, Any]) -> str:
+def tiers_with(changes: Mapping[str, Any], *more: Mapping[str, Any], gateway: Mapping[str, Any] = {}) -> str:
     """The rehearsal's tiers, the model tier with `changes`, and one more tier like it for each of `more`."""
-    gateway, model = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
-    return json.dumps([gateway, {**model, **changes}, *({**model, **each} for each in more)])
+    first, model = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
+    return json.dumps([{**first, **gateway}, {**model, **changes}, *({**model, **each} for each in more)])
 
 
 def shapes() -> dict[str, dict[str, str]]:
@@ -120,7 +127,19 @@ def shapes() -> dict[str, dict[str, str]]:
     fitting = {"vcpus": {"min": 4, "max": 16}, "memoryGib": {"min": 16}, "gpus": {"min": 1, "max": 1}}
     weighed = {"instanceTypes": ["c7i.xlarge", "c7i.2xlarge"], "weights": {"c7i.xlarge": 1, "c7i.2xlarge": 2}}
     waiting = {"instanceTypes": ["c7i.xlarge"], "onDemandBase": 1, "onDemandPercent": 100}
+    day = {"name": "day", "cron": "0 8 * * 1-5", "timeZone": "Europe/Zurich", "min": 2, "desired": 4}
+    night = {"name": "night", "cron": "0 20 * * *", "min": 1, "max": 3}
+    follows = {"predictive": {"metric": "in-flight", "mode": "forecast-and-scale", "aheadSeconds": 600}}
     tiers = {
+        "by the clock": tiers_with({"scaling": {"schedules": [day, night], "scaleIn": False}}),
+        "forecast": tiers_with(
+            {"scaling": {**follows, "inFlightPerNode": 8, "inFlightSeconds": 10, "cpuTargetPercent": None}},
+            gateway={"scaling": {"predictive": {"metric": "requests"}}},
+        ),
+        "forecast of CPU": tiers_with(
+            {"scaling": {"predictive": {"metric": "cpu"}, "inFlightPerNode": None}},
+            gateway={"scaling": {"requestsPerTarget": None}},
+        ),
         "two model tiers": tiers_with({}, {"name": "second", "model": "other-model"}),
         "requirements": tiers_with(
             {"purchase": {"requirements": {**fitting, "gpuMemoryGib": {"min": 22}}, "onDemandBase": 1}}
@@ -150,6 +169,8 @@ def refused_changes() -> dict[str, dict[str, Any]]:
         "no image": {"images": {}},
         "no image id": {"images": {parameter: "latest"}},
         "other processor": {"config": {"goldenfleet:tiers": arm_tiers()}},
+        "boot time out of range": {"more": boot_time(-3)},
+        "slow boot": {"more": boot_time(301)},
         "rate out of range": {"more": volumes({**WEIGHTS_VOLUME, "initialization_mib_s": 500})},
         "root too small": {"more": volumes({**ROOT_VOLUME, "gib": 17})},
         "too few zones": {"config": {"goldenfleet:network": '{"zones": 5}'}},
@@ -197,9 +218,10 @@ def runs() -> dict[str, dict[str, Any]]:
     bad = {name: _changed(base, **change) for name, change in refused_changes().items()}
     asking = {name: _changed(base, more=more) for name, more in asking_images().items()}
     told = {name: _changed(base, **change) for name, change in told_alarms().items()}
+    booted = {"measured": _changed(base, more=boot_time(87.2))}
     shaped = {name: _changed(base, config=config) for name, config in shapes().items()}
     safe = {name: _changed(base, config=config) for name, config in secured().items()}
-    return {**good, **bad, **asking, **told, **shaped, **safe}
+    return {**good, **bad, **asking, **booted, **told, **shaped, **safe}
 
 
 def _changed(

@@ -185,6 +185,8 @@ def test_destroy_leaves_nothing(aws: Emulated) -> None:
 class Load(NoMetrics):
     """CPU as the test says."""
 
+    with_published = True
+
     def __init__(self) -> None:
         self.cpu: float | None = None
 
@@ -238,6 +240,7 @@ def test_target_tracking_acts(plain: Plain, emulate: Emulate) -> None:
 def test_custom_metrics_are_tracked(aws: Emulated) -> None:
     """A policy on a metric of ours acts on the values of PutMetricData."""
     up(aws, desired=1, MaxSize=3)
+    aws.cloud.use_metrics(Load())
     aws.asg.put_scaling_policy(
         AutoScalingGroupName="group",
         PolicyName="in-flight",
