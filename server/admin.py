@@ -49,6 +49,7 @@ class Admin:
     started_at: float
     engine: Callable[[], dict[str, object] | None] = lambda: None
     nodes: Callable[[], list[dict[str, object]]] = list
+    moves: Callable[[], dict[str, object]] = dict
     limits: Mapping[str, object] = field(default_factory=dict)
 
     def app(self) -> Starlette:
@@ -94,12 +95,14 @@ class Admin:
             "source": self.drain.source,
             "deadline": self.drain.deadline,
             "drain_started_at": self.drain.started_at,
+            "binding": self.drain.binding,
             "in_flight": self.drain.running,
             "ready": self.readiness.ready and not self.drain.draining,
             "missing": list(self.readiness.missing),
             "started_at": self.started_at,
             "engine": self.engine(),
             "nodes": self.nodes(),
+            **self.moves(),
             "limits": {**self.limits, **{name: self.telemetry.metrics.reading(name) for name in _LEARNED}},
         }
 

@@ -34,6 +34,7 @@ from server.handover import Handover
 from server.http.client import UpstreamPool
 from server.http.errors import BodyTooLarge, ClientGone
 from server.http.exchange import Exchange
+from server.moves import Moves
 from server.observation import BUG, CLIENT_GONE, OK, TRACEPARENT, Observer
 from server.pace import Paces, Patience
 from server.probe import Prober
@@ -84,6 +85,10 @@ class App:
     @property
     def nodes(self) -> NodeSet:
         return self._fleet.nodes
+
+    @property
+    def moves(self) -> Moves:
+        return self._observer.moves
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

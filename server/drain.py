@@ -72,6 +72,11 @@ class Drain:
         return self.phase != "serving"
 
     @property
+    def binding(self) -> bool:
+        """Whether AWS itself takes the instance, so that nobody can call the drain off."""
+        return self._binding
+
+    @property
     def accepts(self) -> bool:
         """Whether a new request is served."""
         return self.phase in ("serving", "accepting")

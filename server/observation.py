@@ -13,6 +13,7 @@ import structlog
 from server.access_log import AccessLog
 from server.errors import HeaderList
 from server.metrics import Children, Metrics, is_safe
+from server.moves import Moves
 from server.traceparent import forwarded
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ OK = "ok"
 CLIENT_GONE = "client_gone"
 BUG = "internal_error"
 NO_ROUTE = "none"
+_HANDED_OVER = "node_draining"
 
 
 class Log(Protocol):
@@ -155,6 +157,7 @@ class Observation:
         """The same is asked of another node: nothing had been sent."""
         self.retries += 1
         self._observer.retried[reason,].inc()
+        self._observer.moves.moved(self.request_id)
         self._observer.log.info("request.retried", request_id=self.request_id, reason=reason)
 
     def resumed(self, mode: str, reason: str = "", tokens: int = 0) -> None:
@@ -162,6 +165,7 @@ class Observation:
         self.resumes += 1
         self._silent = True
         self._observer.resumed[mode,].inc()
+        self._observer.moves.moved(self.request_id)
         if self._trace is not None:
             self._trace.resumed(mode, reason, tokens, self._clock())
         self._observer.log.info(
@@ -247,6 +251,7 @@ class Observer:
         self.clock = clock
         self.log: Log = log
         self.tracing = tracing
+        self.moves = Moves()
         self.retried = Children(metrics.retried)
         self.resumed = Children(metrics.resumed)
         self._metrics = metrics
@@ -274,6 +279,11 @@ class Observer:
         if seen.tenant is not None:
             self._count_served(seen, self._metrics.tenants.learn(seen.tenant))
         self._access_log.ended(seen)
+        if seen.retries or seen.resumes:
+            self.moves.moved(seen.request_id, seen.outcome)
+        # One that was refused was never worked on.
+        if seen.outcome == _HANDED_OVER and seen.attempts:
+            self.moves.handed_over(seen.request_id)
 
     def _count_served(self, seen: Observation, tenant: str) -> None:
         # Only what was answered proves that there is such a model.

@@ -90,6 +90,7 @@ class ServerProcess:
             started_at=time.time(),
             engine=self._engine_state,
             nodes=self._app.nodes.snapshot,
+            moves=self._app.moves.snapshot,
             limits={name: getattr(settings, name) for name in _LIMITS},
         )
         self._engine: asyncio.subprocess.Process | None = None
@@ -260,8 +261,11 @@ class ServerProcess:
 
     def _entered(self, phase: Phase) -> None:
         self._http.closing = phase != "serving"
+        if phase == "serving":
+            self._app.moves.serves_again()
         if phase == "empty" and self._drain.running:
             # Neither finished nor handed over in time: cut, it resumes elsewhere while there is time for it.
+            self._app.moves.cut = self._drain.running
             self._http.cut()
 
 

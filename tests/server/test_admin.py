@@ -65,6 +65,7 @@ async def test_state_is_the_whole_picture(node):
         "source": None,
         "deadline": None,
         "drain_started_at": None,
+        "binding": False,
         "in_flight": 0,
         "ready": False,
         "missing": ["engine"],

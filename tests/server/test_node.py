@@ -114,7 +114,11 @@ async def test_a_handover_between_node_and_gateway_is_not_noticed(
     assert (got.status, got.clean) == (200, True)
     assert got.text == expected.text if stream else got.json["choices"] == expected.json["choices"]
     kind = "request.resumed" if stream else "request.retried"
-    assert [event["reason"] for event in gateway.events(kind)] == ["draining"]
+    [event] = gateway.events(kind)
+    assert event["reason"] == "draining"
+    # Whoever drains the node sees what it handed over, and that a gateway saw it through.
+    assert leaving.app.moves.snapshot()["handed_over_ids"] == [event["request_id"]]
+    assert gateway.app.moves.snapshot()["moved"] == {event["request_id"]: "ok"}
 
 
 @pytest.mark.parametrize("end", ["reset", "eof", "half", "engine_stopped"])
