@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -186,7 +187,8 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
             facts = rehearsal.run()
         if checked.plan.keep:
             outputs.give(make_report(facts), facts)
-            _stay(rehearsal, directory, checked.models[0])
+            with _found_by_commands(checked, rehearsal, directory):
+                _stay(rehearsal, directory, checked.models[0])
         with progress.live():
             facts = rehearsal.destroy(facts)
     report = make_report(facts)
@@ -195,23 +197,44 @@ def _carry_out(checked: Checked, directory: Path, outputs: _Outputs, began: floa
     return report.kept_the_promise
 
 
+@contextmanager
+def _found_by_commands(checked: Checked, rehearsal: Rehearsal, directory: Path) -> Iterator[None]:
+    """While inside, `--rehearsal` of other commands means this one."""
+    from fleet.oncall import kept
+    from fleet.rehearsal.nodes import REGION
+
+    there = kept.Kept(
+        pid=os.getpid(),
+        born=kept.born(os.getpid()) or "",
+        stack=checked.plan.stack,
+        region=REGION,
+        aws_endpoint=rehearsal.aws_endpoint,
+        endpoint=rehearsal.endpoint,
+        run_dir=str(directory),
+        time_scale=checked.plan.time_scale,
+    )
+    with kept.told(there):
+        yield
+
+
 def _stay(rehearsal: Rehearsal, directory: Path, model: str) -> None:
     endpoint, nodes = rehearsal.endpoint, rehearsal.nodes
     emulated = f"--endpoint-url {rehearsal.aws_endpoint} --state {directory / 'state.json'}"
     chat = f'"model": "{model}", "messages": [{{"role": "user", "content": "What is a notice?"}}]'
     post = "-H 'content-type: application/json' -d"
-    drain = """'{"reason": "a try", "deadline_s": 60}'"""
     lines = [
         f"\nThe fleet goes on at {endpoint}, at these sizes. Try:\n",
         f"  curl -N {endpoint}/v1/chat/completions {post} '{{{chat}, \"stream\": true}}'",
         f'  curl -N {endpoint}/generate_stream {post} \'{{"inputs": "A golden image"}}\'',
-        "\nNodes, each with its state and drain on port 9090:\n",
+        "\nNodes, each with its state on port 9090:\n",
         *(
             f"  {node.address:14} {node.tier:8} {node.purchase_option:10} {node.instance_id}"
             for node in nodes
         ),
         f"\n  curl {nodes[-1].address}:9090/state",
-        f"  curl {nodes[-1].address}:9090/drain -H 'content-type: application/json' -d {drain}",
+        "\nAs on call, from another terminal:\n",
+        "  goldenfleet status --rehearsal",
+        f'  goldenfleet drain {nodes[-1].instance_id} -m "a try" --wait --rehearsal',
         f"\nIts AWS, for goldenfleet preview and up:\n\n  {emulated}",
         f"\nLogs are in {directory}. Ctrl-C stops everything.",
     ]

@@ -51,6 +51,10 @@ class Said:
         value = self.state.get(key)
         return value if isinstance(value, str) else None
 
+    def pairs(self, key: str) -> dict[str, str]:
+        value = self.state.get(key)
+        return {str(one): str(what) for one, what in value.items()} if isinstance(value, dict) else {}
+
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.state.get(key)
         return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()

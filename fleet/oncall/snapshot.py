@@ -79,8 +79,10 @@ class NodeView:
     handed_over: int | None = None
     handed_over_ids: tuple[str, ...] = ()
     """Requests that its drain ended so that they go on elsewhere; of many, the last."""
-    resumed_ids: tuple[str, ...] = ()
-    """Requests that it, a gateway, continued on another node; of many, the last."""
+    cut: int = 0
+    """Requests that its drain had to cut without a word."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Of a gateway: request -> `running`, or how it ended, for those it went on with on another node."""
 
     @property
     def draining(self) -> bool:
@@ -235,7 +237,8 @@ def _node(
         binding=said.state.get("binding") is True,
         handed_over=None if handed_over is None else int(handed_over),
         handed_over_ids=said.texts("handed_over_ids"),
-        resumed_ids=said.texts("resumed_ids"),
+        cut=int(said.number("cut") or 0),
+        moved=said.pairs("moved"),
     )
 
 

@@ -14,6 +14,8 @@ import pulumi_aws as aws
 STACK = "goldenfleet:stack"
 TIER = "goldenfleet:tier"
 IMAGE = "goldenfleet:image"
+CHANNEL = "goldenfleet:channel"
+"""Of a tier's group: RECIPE/CHANNEL, so that whoever looks at it can tell whether its image is the newest."""
 SHARED = "shared"
 """The tier of what no single tier owns."""
 

@@ -19,7 +19,7 @@ from fleet.stack.purchase import mixture, warm_pool
 from fleet.stack.scaling_policies import Scaled, scale
 from fleet.stack.settings import NAMESPACE
 from fleet.stack.settings_tier import WARMUP_SECONDS, BaseTier, GatewayTier, ModelTier
-from fleet.stack.tags import IMAGE, STACK, TIER, of_tier
+from fleet.stack.tags import CHANNEL, IMAGE, STACK, TIER, of_tier
 from fleet.stack.volumes import IOPS_PER_MIBPS, Volume
 
 # gp3 gives 3000 operations a second.
@@ -124,6 +124,11 @@ class Tier(pulumi.ComponentResource):
             enabled_metrics=[aws.autoscaling.Metric(name) for name in GROUP_METRICS],
             # Spot may have no capacity for hours; an update that waits for it would fail and help nobody.
             wait_for_capacity_timeout="0",
+            tags=[
+                aws.autoscaling.GroupTagArgs(
+                    key=CHANNEL, value=f"{tier.recipe}/{tier.channel}", propagate_at_launch=True
+                )
+            ],
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=list(first), ignore_changes=["desired_capacity"]
             ),
