@@ -67,20 +67,20 @@ class FallbackAccount:
         pages = self._groups.get_paginator("describe_auto_scaling_groups").paginate(
             Filters=[{"Name": "tag:goldenfleet:stack", "Values": [self._stack]}]
         )
-        found = ask("DescribeAutoScalingGroups", lambda: [g for p in pages for g in p["AutoScalingGroups"]])
+        found = ask(
+            "DescribeAutoScalingGroups", lambda: [one for page in pages for one in page["AutoScalingGroups"]]
+        )
         read = [read_group(group, self._time_scale) for group in found or []]
         return [tier for tier in read if tier is not None]
 
     def spot_ids(self, group: str) -> frozenset[str]:
         """Spot instances that AWS launched for the group, ended ones among them."""
         pages = self._ec2.get_paginator("describe_instances").paginate(
-            Filters=[
-                {"Name": "tag:aws:autoscaling:groupName", "Values": [group]},
-                {"Name": "instance-lifecycle", "Values": ["spot"]},
-            ]
+            Filters=[{"Name": "tag:aws:autoscaling:groupName", "Values": [group]}]
         )
-        found = ask("DescribeInstances", lambda: [r for p in pages for r in p["Reservations"]])
-        return frozenset(one["InstanceId"] for reservation in found or [] for one in reservation["Instances"])
+        found = ask("DescribeInstances", lambda: [r for page in pages for r in page["Reservations"]]) or []
+        instances = [one for reservation in found for one in reservation["Instances"]]
+        return frozenset(one["InstanceId"] for one in instances if one.get("InstanceLifecycle") == "spot")
 
     def failures(self, group: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Times of the launches that failed, of spot nodes and of on-demand ones, among the last hundred."""

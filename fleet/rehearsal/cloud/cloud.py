@@ -31,6 +31,7 @@ from fleet.rehearsal.cloud import (
     refresh,
     routing,
     server,
+    shortage,
     show,
     speed,
     targets,
@@ -49,6 +50,7 @@ from fleet.rehearsal.cloud.views import (
     InstanceView,
     Metrics,
     NoMetrics,
+    PurchaseOption,
     Target,
 )
 from fleet.rehearsal.cloud.world import World
@@ -169,8 +171,6 @@ class Cloud:
         """What target tracking acts on from now on."""
         self._world.metrics = metrics
 
-    def tick(self) -> None:
-        """Let everything happen that is due now; returns when the health checks sent have been answered."""
     def give_up_refreshes_after(self, seconds: float) -> None:
         """How long a refresh may come no further before it fails, in AWS's seconds: an hour by default."""
         self._world.refresh_patience = seconds
@@ -194,6 +194,8 @@ class Cloud:
         with self._world.lock:
             shortage.end(self._world)
 
+    def tick(self) -> None:
+        """Let everything happen that is due now; returns when the health checks sent have been answered."""
         for probe in self._step():
             probe.result()
         with self._world.lock:

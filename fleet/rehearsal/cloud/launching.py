@@ -10,7 +10,7 @@ from moto.autoscaling.models import InstanceState as MotoMember
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance
 
-from fleet.rehearsal.cloud import activities
+from fleet.rehearsal.cloud import activities, shortage
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group, Machine, Member
 from fleet.rehearsal.cloud.template import (
@@ -26,14 +26,6 @@ from fleet.rehearsal.cloud.world import World
 from fleet.rehearsal.market import Pool, choose
 
 RETRY_SECONDS = 60.0  # AWS tries again about once a minute
-_NO_SPOT = (
-    "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your "
-    "request configuration. Please adjust your request and try again."
-)
-_NO_ON_DEMAND = (
-    "Could not launch On-Demand Instances. InsufficientInstanceCapacity - There is no capacity available "
-    "that matches your request."
-)
 
 
 def launch(world: World, group: Group, option: PurchaseOption, count: int) -> None:
@@ -54,7 +46,7 @@ def _launch_one(world: World, group: Group, option: PurchaseOption) -> bool:
         return False
     found = _pick(world, group, purchase, option)
     if found is None:
-        reason = _NO_SPOT if option == "spot" else _NO_ON_DEMAND
+        reason = shortage.UNFULFILLABLE if option == "spot" else shortage.NO_ON_DEMAND
         activities.launch_failed(world, group, reason, before)
         return False
     pool, subnet = found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh
+from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh, splitting
 from fleet.rehearsal.cloud.detach import in_grace
 from fleet.rehearsal.cloud.launching import launch
 from fleet.rehearsal.cloud.records import Group, Member
@@ -118,6 +118,7 @@ def _mark_at_risk(group: Group) -> None:
 
 
 def _resize(world: World, group: Group) -> None:
+    splitting.let_stay(group, purchase_of(group.moto).split)
     wanted = capacity.plan(
         facts(world, group),
         group.desired,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from moto.autoscaling.models import AutoScalingBackend, autoscaling_backends
 from moto.ec2.models import EC2Backend, ec2_backends
@@ -16,13 +17,16 @@ from fleet.rehearsal.cloud.records import Group, Machine, TargetRecord
 from fleet.rehearsal.cloud.views import Clock, CloudEvent, EventCallback, InstanceListener, Metrics
 from fleet.rehearsal.market import Market
 
+if TYPE_CHECKING:
+    from fleet.rehearsal.cloud.shortage import Shortage
+
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+REFRESH_PATIENCE_SECONDS = 3600.0  # AWS tries for an hour to bring a refresh on
 
 
 @dataclass
 class World:
-REFRESH_PATIENCE_SECONDS = 3600.0  # AWS tries for an hour to bring a refresh on
     """The state that moto does not keep, next to the backends where moto keeps the rest."""
 
     clock: Clock
@@ -31,11 +35,12 @@ REFRESH_PATIENCE_SECONDS = 3600.0  # AWS tries for an hour to bring a refresh on
     listener: InstanceListener
     on_event: EventCallback
     metrics: Metrics
+    refresh_patience: float = REFRESH_PATIENCE_SECONDS
     lock: threading.RLock = field(default_factory=threading.RLock)
     outbox: Outbox = field(default_factory=Outbox)
     addresses: Addresses = field(default_factory=Addresses)
+    shortages: list[Shortage] = field(default_factory=list)
     machines: dict[str, Machine] = field(default_factory=dict)
-    refresh_patience: float = REFRESH_PATIENCE_SECONDS
     groups: dict[str, Group] = field(default_factory=dict)
     targets: dict[str, dict[str, TargetRecord]] = field(default_factory=dict)  # by group ARN, then id
 
