@@ -20,6 +20,7 @@ from rich.console import Console
 
 from fleet import options
 from fleet.config_commands import config
+from fleet.console_commands import console
 from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
 from fleet.load_commands import load
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 main.add_command(config)
+main.add_command(console)
 main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
