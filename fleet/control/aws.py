@@ -1,10 +1,16 @@
-"""The account, by boto3. Each change tolerates that it was made already; any other failure is AwsFailed."""
+"""The account, by boto3, many instances a call. Each change tolerates that it was made already; any other
+failure is AwsFailed.
+
+How many one call takes, by the API references: DescribeInstances 200 values a filter,
+DescribeAutoScalingInstances 50 ids, DescribeAutoScalingGroups 100 names, DetachInstances 19 ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -25,9 +31,26 @@ CONFIG = Config(
     connect_timeout=2,
     read_timeout=10,
     retries={"mode": "standard", "max_attempts": 3},
-    max_pool_connections=32,
+    max_pool_connections=64,
 )
+STACK_TAG: Final = "goldenfleet:stack"
+TIER_TAG: Final = "goldenfleet:tier"
+UNDRAINED_TAG: Final = "goldenfleet:undrained"
+"""On an instance: when a person last wanted it back, in unix seconds."""
+
 _GONE_STATES = ("shutting-down", "terminated", "stopping", "stopped")
+_FILTER_VALUES, _MEMBERS, _GROUPS, _DETACHED, _TARGETS = 200, 50, 100, 19, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of instances and hooks. An instance that EC2 does not know is left out, and so is a hook
+    that is not there, or not the stack's.
+    """
+
+    instances: Mapping[str, Instance] = field(default_factory=dict)
+    heartbeats: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Seconds that a hook waits, by group and hook."""
 
 
 class Account:
@@ -38,78 +61,112 @@ class Account:
         self._groups: AutoScalingClient = boto3.client("autoscaling", config=CONFIG)
         self._balancers: ElasticLoadBalancingv2Client = boto3.client("elbv2", config=CONFIG)
 
-    def instance(self, instance_id: str) -> Instance | None:
-        """None when EC2 does not know it, or not any more."""
-        found = ask(
-            "DescribeInstances",
-            lambda: self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"],
-            unless=("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"),
+    def look(self, stack: str, ids: Collection[str], hooks: Collection[tuple[str, str]] = ()) -> Facts:
+        """`hooks`: of which to know the heartbeat, by group and hook."""
+        described = self._describe(ids)
+        ours = [one for one, found in described.items() if _tags(found).get(STACK_TAG) == stack]
+        members = self._members(ours)
+        groups = self._groups_by_name(
+            {m["AutoScalingGroupName"] for m in members.values()} | {g for g, _ in hooks}
         )
-        if not found:
-            return None
-        described = found[0]["Instances"][0]
-        tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", [])}
-        group, member_state = self._membership(instance_id)
-        return Instance(
-            instance_id=instance_id,
-            stack=tags.get("goldenfleet:stack"),
-            address=described.get("PrivateIpAddress"),
-            alive=described["State"]["Name"] not in _GONE_STATES,
-            group=group,
-            member_state=member_state,
-            target_groups=self._target_groups(group) if group else (),
-        )
+        instances = {one: _instance(found, members.get(one), groups) for one, found in described.items()}
+        ours_by_tag = {name for name, group in groups.items() if _tags(group).get(STACK_TAG) == stack}
+        return Facts(instances, self._heartbeats([hook for hook in hooks if hook[0] in ours_by_tag]))
 
-    def _membership(self, instance_id: str) -> tuple[str | None, str | None]:
-        found = ask(
-            "DescribeAutoScalingInstances",
-            lambda: self._groups.describe_auto_scaling_instances(InstanceIds=[instance_id]),
-        )
-        members = found["AutoScalingInstances"] if found else []
-        return (members[0]["AutoScalingGroupName"], members[0]["LifecycleState"]) if members else (None, None)
+    def _describe(self, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """By filter: an id that EC2 does not know fails a call that names ids, and with it all others."""
+        found: list[Mapping[str, Any]] = []
+        for some in chunks(ids, _FILTER_VALUES):
+            found += ask("DescribeInstances", partial(self._described, some)) or []
+        return {one["InstanceId"]: one for one in found}
 
-    def _target_groups(self, group: str) -> tuple[str, ...]:
-        found = ask(
-            "DescribeAutoScalingGroups",
-            lambda: self._groups.describe_auto_scaling_groups(AutoScalingGroupNames=[group]),
-        )
-        groups = found["AutoScalingGroups"] if found else []
-        return tuple(arn for one in groups for arn in one.get("TargetGroupARNs", []))
+    def _described(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        filters: Any = [{"Name": "instance-id", "Values": ids}]
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=filters)
+        return [one for page in pages for held in page["Reservations"] for one in held["Instances"]]
 
-    def heartbeat_s(self, group: str, hook: str) -> float | None:
-        """How long the hook waits; None when there is no such hook."""
-        found = ask(
-            "DescribeLifecycleHooks",
-            lambda: self._groups.describe_lifecycle_hooks(
-                AutoScalingGroupName=group, LifecycleHookNames=[hook]
-            ),
-            unless=("ValidationError",),
-        )
-        hooks = found["LifecycleHooks"] if found else []
-        return next((float(one["HeartbeatTimeout"]) for one in hooks), None)
+    def _members(self, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        for some in chunks(ids, _MEMBERS):
+            describe = partial(self._groups.describe_auto_scaling_instances, InstanceIds=some)
+            page = ask("DescribeAutoScalingInstances", describe)
+            found += page["AutoScalingInstances"] if page else []
+        return {one["InstanceId"]: one for one in found}
 
-    def deregister(self, instance_id: str, target_groups: Sequence[str]) -> None:
-        deregister = self._balancers.deregister_targets
-        for arn in target_groups:
+    def _groups_by_name(self, names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        for some in chunks(sorted(names), _GROUPS):
+            describe = partial(self._groups.describe_auto_scaling_groups, AutoScalingGroupNames=some)
+            page = ask("DescribeAutoScalingGroups", describe)
+            found += page["AutoScalingGroups"] if page else []
+        return {one["AutoScalingGroupName"]: one for one in found}
+
+    def _heartbeats(self, hooks: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        found: dict[tuple[str, str], float] = {}
+        for group in sorted({group for group, _ in hooks}):
+            describe = partial(self._groups.describe_lifecycle_hooks, AutoScalingGroupName=group)
+            answer = ask("DescribeLifecycleHooks", describe, unless=("ValidationError",))
+            for hook in answer["LifecycleHooks"] if answer else []:
+                found[group, hook["LifecycleHookName"]] = float(hook["HeartbeatTimeout"])
+        return {hook: found[hook] for hook in hooks if hook in found}
+
+    def deregister(self, target_group: str, ids: Collection[str]) -> None:
+        for some in chunks(ids, _TARGETS):
+            targets: Any = [{"Id": one} for one in some]
             ask(
                 "DeregisterTargets",
-                partial(deregister, TargetGroupArn=arn, Targets=[{"Id": instance_id}]),
+                partial(self._balancers.deregister_targets, TargetGroupArn=target_group, Targets=targets),
                 unless=("TargetGroupNotFound", "InvalidTarget"),
             )
 
-    def detach(self, instance_id: str, group: str) -> None:
-        """A member that is no longer one, or is leaving, is what was wanted (ValidationError)."""
+    def detach(self, group: str, ids: Collection[str]) -> list[str]:
+        """Those that this call detached: one that has left, or is leaving, already is what was wanted."""
+        return [one for some in chunks(ids, _DETACHED) for one in self._detach(group, some)]
+
+    def _detach(self, group: str, ids: Sequence[str]) -> list[str]:
+        """One that cannot be detached fails the call for all (ValidationError)."""
+        if _changed("DetachInstances", lambda: self._detach_call(group, ids)):
+            return list(ids)
+        return [] if len(ids) == 1 else [one for each in ids for one in self._detach(group, [each])]
+
+    def _detach_call(self, group: str, ids: Sequence[str]) -> object:
+        return self._groups.detach_instances(
+            InstanceIds=ids, AutoScalingGroupName=group, ShouldDecrementDesiredCapacity=False
+        )
+
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        """Fails for what is not in service: then there is more to know before anything is done."""
         ask(
-            "DetachInstances",
-            lambda: self._groups.detach_instances(
+            "EnterStandby",
+            lambda: self._groups.enter_standby(
                 InstanceIds=[instance_id], AutoScalingGroupName=group, ShouldDecrementDesiredCapacity=False
+            ),
+        )
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        """Fails for what is not in standby, and where the group would grow beyond its max."""
+        ask(
+            "ExitStandby",
+            lambda: self._groups.exit_standby(InstanceIds=[instance_id], AutoScalingGroupName=group),
+        )
+
+    def retire(self, instance_id: str) -> None:
+        """No member any more is what was wanted."""
+        ask(
+            "TerminateInstanceInAutoScalingGroup",
+            lambda: self._groups.terminate_instance_in_auto_scaling_group(
+                InstanceId=instance_id, ShouldDecrementDesiredCapacity=False
             ),
             unless=("ValidationError",),
         )
 
+    def remember_undrain(self, instance_id: str, at: float) -> None:
+        tags: Any = [{"Key": UNDRAINED_TAG, "Value": f"{at:.3f}"}]
+        ask("CreateTags", lambda: self._ec2.create_tags(Resources=[instance_id], Tags=tags))
+
     def complete(self, instance_id: str, group: str, hook: str, token: str | None) -> None:
         """A hook that no longer waits was completed before, or ran out (ValidationError)."""
-        named = {"LifecycleActionToken": token} if token else {"InstanceId": instance_id}
+        named: Any = {"LifecycleActionToken": token} if token else {"InstanceId": instance_id}
         ask(
             "CompleteLifecycleAction",
             lambda: self._groups.complete_lifecycle_action(
@@ -117,6 +174,12 @@ class Account:
             ),
             unless=("ValidationError",),
         )
+
+
+def chunks(ids: Collection[str], size: int) -> Iterator[list[str]]:
+    every = list(ids)
+    for start in range(0, len(every), size):
+        yield every[start : start + size]
 
 
 def ask(operation: str, call: Callable[[], T], unless: Sequence[str] = ()) -> T | None:
@@ -130,3 +193,40 @@ def ask(operation: str, call: Callable[[], T], unless: Sequence[str] = ()) -> T 
         raise AwsFailed(operation, code, str(exc)) from exc
     except BotoCoreError as exc:
         raise AwsFailed(operation, type(exc).__name__, str(exc)) from exc
+
+
+def _changed(operation: str, call: Callable[[], object]) -> bool:
+    """Whether the call went through; False where it changes nothing (ValidationError)."""
+    return ask(operation, lambda: (call(),), unless=("ValidationError",)) is not None
+
+
+def _instance(
+    described: Mapping[str, Any], member: Mapping[str, Any] | None, groups: Mapping[str, Mapping[str, Any]]
+) -> Instance:
+    tags = _tags(described)
+    name = member["AutoScalingGroupName"] if member else None
+    group = groups.get(name, {}) if name else {}
+    return Instance(
+        instance_id=described["InstanceId"],
+        stack=tags.get(STACK_TAG),
+        address=described.get("PrivateIpAddress"),
+        alive=described["State"]["Name"] not in _GONE_STATES,
+        group=name,
+        member_state=member["LifecycleState"] if member else None,
+        target_groups=tuple(group.get("TargetGroupARNs", ())),
+        tier=tags.get(TIER_TAG),
+        room=group.get("DesiredCapacity", 0) < group.get("MaxSize", 0),
+        undrained_at=_seconds(tags.get(UNDRAINED_TAG)),
+    )
+
+
+def _tags(holder: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in holder.get("Tags", ())}
+
+
+def _seconds(text: str | None) -> float | None:
+    """Anybody may write a tag."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,22 +1,42 @@
 """What a notice asks for, given what is known of its instance. Pure, and the same however often it is asked:
-each action either changes nothing the second time or is left out once its effect is seen."""
+each action either changes nothing the second time or is left out once its effect is seen.
+
+docs/control.md has the table of all events and their actions.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from fleet.control.notices import Interruption, Notice, Rebalance, Termination
+from fleet.control.notices import (
+    DrainRequest,
+    Interruption,
+    Maintenance,
+    Notice,
+    Rebalance,
+    StateChange,
+    Termination,
+    UndrainRequest,
+)
 
 # From EC2's documentation: a spot instance is interrupted two minutes after its notice.
 SPOT_NOTICE_S: Final = 120.0
+# Maintenance is announced days ahead, so that long answers may end by themselves.
+MAINTENANCE_DRAIN_S: Final = 600.0
+# A message lives for an hour (fleet.stack.notices): a person's drain must be over before that.
+LONGEST_DRAIN_S: Final = 3000.0
 # The last share of the time that a hook grants is kept for AWS to act before it runs out by itself.
 LET_GO_AT: Final = 0.92
+# Looks at one drain: SQS gives a message up after a hundred.
+_LOOKS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """`group` and `member_state` are None once Auto Scaling has let it go."""
+    """`group` and `member_state` are None once Auto Scaling has let it go. `room`: its group may grow by one.
+    `undrained_at` is when a person last wanted it back, in unix seconds.
+    """
 
     instance_id: str
     stack: str | None
@@ -25,6 +45,25 @@ class Instance:
     group: str | None = None
     member_state: str | None = None
     target_groups: tuple[str, ...] = ()
+    tier: str | None = None
+    room: bool = False
+    undrained_at: float | None = None
+
+    @property
+    def in_service(self) -> bool:
+        return self.member_state == "InService"
+
+    @property
+    def in_standby(self) -> bool:
+        return self.member_state == "Standby"
+
+    @property
+    def pending(self) -> bool:
+        return (self.member_state or "").startswith("Pending")
+
+    @property
+    def leaves(self) -> bool:
+        return (self.member_state or "").startswith(("Terminat", "Detach"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +76,11 @@ class NodeState:
     @property
     def draining(self) -> bool:
         return self.condition in ("accepting", "refusing", "handing_over")
+
+    @property
+    def has_work(self) -> bool:
+        """Or may have: who does not answer is not given up before the deadline."""
+        return self.condition not in ("dead", "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +108,47 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class EnterStandby:
+    """As Detach, for an instance that AWS does not take by itself: in standby the group does not end it for
+    failing its health check, lets it come back, and ends it when asked."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStandby:
+    """Back into service, and into every target group of its group, which wants one more from then on."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Let the group end the instance, by its terminate hook. What it wants stays: where the replacement was
+    launched before, no other is."""
+
+
+@dataclass(frozen=True, slots=True)
 class TellNode:
     """Drain by `deadline` (unix seconds). A node that does not answer is told again later."""
 
     address: str
     reason: str
     deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Undrain:
+    """Let the node serve again. It refuses when AWS itself takes it; then nothing after this is done."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RememberUndrain:
+    """So that a drain which was asked for before is over, in whatever order the two are handled."""
+
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +173,19 @@ class LookAgain:
     seconds: float
 
 
-Action: TypeAlias = Deregister | Detach | TellNode | LetGo | Drop | LookAgain
+Action: TypeAlias = (
+    Deregister
+    | Detach
+    | EnterStandby
+    | ExitStandby
+    | Retire
+    | TellNode
+    | Undrain
+    | RememberUndrain
+    | LetGo
+    | Drop
+    | LookAgain
+)
 
 
 def decide(
@@ -109,30 +200,143 @@ def decide(
     """In order. `node` as it was before any of them; `heartbeat_s` is the hook's, None without a hook."""
     if instance is not None and instance.stack != rules.stack:
         return [Drop("another fleet's instance")]
-    if isinstance(notice, Rebalance):
-        return [Drop("a recommendation is only recorded")]
-    if isinstance(notice, Interruption):
-        return _interruption(notice, instance, node, now=now, rules=rules)
-    return _termination(notice, instance, node, now=now, heartbeat_s=heartbeat_s, rules=rules)
+    match notice:
+        case Rebalance():
+            return [Drop("a recommendation is only recorded")]
+        case Interruption():
+            return _interruption(notice, instance, node, now=now, rules=rules)
+        case StateChange():
+            return _state_change(notice, instance)
+        case Maintenance() | DrainRequest():
+            return _drain(notice, instance, node, now=now, rules=rules)
+        case UndrainRequest():
+            return _undrain(notice, instance, node)
+        case Termination():
+            return _termination(notice, instance, node, now=now, heartbeat_s=heartbeat_s, rules=rules)
 
 
-def deadline_of(notice: Notice, heartbeat_s: float | None, rules: Rules) -> float:
-    """Unix seconds at which AWS acts, whatever is done here."""
-    granted_s = SPOT_NOTICE_S if heartbeat_s is None else heartbeat_s
-    return notice.at + granted_s * rules.time_scale
+def deadline_of(notice: Notice, heartbeat_s: float | None, rules: Rules) -> float | None:
+    """Unix seconds at which the instance goes, whatever is done here; None where the notice takes nothing."""
+    match notice:
+        case Interruption():
+            return notice.at + SPOT_NOTICE_S * rules.time_scale
+        case Termination():
+            granted_s = SPOT_NOTICE_S if heartbeat_s is None else heartbeat_s
+            return notice.at + granted_s * rules.time_scale
+        case Maintenance(begins=begins):
+            wanted = notice.at + MAINTENANCE_DRAIN_S * rules.time_scale
+            return wanted if begins is None else min(wanted, max(begins, notice.at))
+        case DrainRequest(deadline_s=deadline_s):
+            default_s = SPOT_NOTICE_S * rules.time_scale
+            return notice.at + min(LONGEST_DRAIN_S, default_s if deadline_s is None else deadline_s)
+        case _:
+            return None
 
 
 def _interruption(
     notice: Interruption, instance: Instance | None, node: NodeState, *, now: float, rules: Rules
 ) -> list[Action]:
     if instance is None or not instance.alive:
-        return [Drop("the instance is gone")]
-    deadline = deadline_of(notice, None, rules)
+        return _replace_what_is_gone(instance)
+    deadline = notice.at + SPOT_NOTICE_S * rules.time_scale
     actions = _leave_balancer(instance)
-    if instance.group is not None and _detachable(instance):
+    if instance.group is not None and instance.in_service:
         actions.append(Detach(instance.group))
     if _untold(node, deadline) and instance.address is not None and now < deadline:
         actions.append(TellNode(instance.address, notice.kind, deadline))
+    if instance.pending and now < deadline:
+        # Only a member in service can be detached, and this one may still come into service.
+        actions.append(LookAgain(rules.recheck_s))
+    return actions
+
+
+def _state_change(notice: StateChange, instance: Instance | None) -> list[Action]:
+    """Somebody ended the instance, and no notice came before."""
+    if notice.state in ("shutting-down", "terminated"):
+        return _replace_what_is_gone(instance)
+    if notice.state in ("stopping", "stopped"):
+        if instance is None or instance.alive or not instance.in_service:
+            return [Drop("nothing of ours has stopped")]
+        return [*_leave_balancer(instance), Drop("Auto Scaling replaces what has stopped")]
+    return [Drop(f"{notice.state} asks for nothing")]
+
+
+def _replace_what_is_gone(instance: Instance | None) -> list[Action]:
+    """Auto Scaling would see it at its next health check; this asks for the replacement now."""
+    if instance is None or instance.alive or instance.group is None:
+        return [Drop("the instance is gone")]
+    if instance.in_standby:
+        return [Retire()]  # health checks leave it alone there; its replacement was launched before
+    if not instance.in_service:
+        return [Drop("the instance is gone")]
+    return [*_leave_balancer(instance), Detach(instance.group)]
+
+
+def _drain(
+    notice: Maintenance | DrainRequest,
+    instance: Instance | None,
+    node: NodeState,
+    *,
+    now: float,
+    rules: Rules,
+) -> list[Action]:
+    """What AWS does not end by itself, at least not now: out of service, drained, ended."""
+    if instance is None or not instance.alive:
+        return _replace_what_is_gone(instance)
+    if _is_undone(notice, instance, node):
+        actions = _serve_again(instance, node)
+        return [*actions, LookAgain(rules.recheck_s)] if actions else [Drop("undrained since")]
+    deadline = deadline_of(notice, None, rules)
+    assert deadline is not None
+    if instance.group is None or instance.leaves:
+        return _hurry(notice, instance, node, deadline, now)
+    actions = [*_leave_balancer(instance), EnterStandby(instance.group)] if instance.in_service else []
+    if not node.has_work or now >= deadline:
+        return [*actions, Retire()]
+    if _untold(node, deadline) and instance.address is not None and not instance.pending:
+        actions.append(TellNode(instance.address, _reason(notice), deadline))
+    return [*actions, LookAgain(_pause(rules, deadline - notice.at, deadline - now))]
+
+
+def _hurry(
+    notice: Maintenance | DrainRequest, instance: Instance, node: NodeState, deadline: float, now: float
+) -> list[Action]:
+    """AWS takes it already: at most the node hears of an earlier deadline."""
+    if _untold(node, deadline) and instance.address is not None and now < deadline:
+        return [TellNode(instance.address, _reason(notice), deadline)]
+    return [Drop("the instance is leaving already")]
+
+
+def _is_undone(notice: Maintenance | DrainRequest, instance: Instance, node: NodeState) -> bool:
+    """A person may take back what a person asked for; AWS's maintenance comes anyway."""
+    if not isinstance(notice, DrainRequest) or (instance.undrained_at or 0.0) < notice.at:
+        return False
+    return node.condition != "dead" and _may_serve_again(instance)
+
+
+def _may_serve_again(instance: Instance) -> bool:
+    """A group takes an instance back by growing by one."""
+    return not instance.leaves and instance.group is not None and (instance.room or not instance.in_standby)
+
+
+def _undrain(notice: UndrainRequest, instance: Instance | None, node: NodeState) -> list[Action]:
+    """Remembered last, so that a drain goes on where the undrain was refused."""
+    if instance is None or not instance.alive or node.condition == "dead":
+        return [Drop("the instance is gone")]
+    if (instance.undrained_at or 0.0) >= notice.at:
+        return [Drop("it was undrained before")]
+    if not _may_serve_again(instance):
+        why = "AWS takes it" if instance.leaves or instance.group is None else "its group is at its max"
+        return [Drop(f"too late: {why}, and its replacement has its place")]
+    return [*_serve_again(instance, node), RememberUndrain(notice.at)]
+
+
+def _serve_again(instance: Instance, node: NodeState) -> list[Action]:
+    actions: list[Action] = []
+    if node.condition != "serving" and instance.address is not None:
+        actions.append(Undrain(instance.address))
+    if instance.in_standby and instance.group is not None:
+        actions.append(ExitStandby(instance.group))
     return actions
 
 
@@ -146,8 +350,8 @@ def _termination(
     rules: Rules,
 ) -> list[Action]:
     if heartbeat_s is None:
-        return [Drop("the hook is gone")]
-    deadline = deadline_of(notice, heartbeat_s, rules)
+        return [Drop("no hook of ours waits")]
+    deadline = notice.at + heartbeat_s * rules.time_scale
     let_go_at = notice.at + LET_GO_AT * (deadline - notice.at)
     because = _why_let_go(instance, node, overdue=now >= let_go_at)
     if because is not None or instance is None or instance.address is None:
@@ -156,13 +360,13 @@ def _termination(
     actions = _leave_balancer(instance) if untold else []
     if untold:
         actions.append(TellNode(instance.address, notice.kind, deadline))
-    return [*actions, LookAgain(min(rules.recheck_s, let_go_at - now))]
+    return [*actions, LookAgain(_pause(rules, deadline - notice.at, let_go_at - now))]
 
 
 def _why_let_go(instance: Instance | None, node: NodeState, *, overdue: bool) -> str | None:
     if instance is None or not instance.alive:
         return "gone"
-    if node.condition in ("empty", "dead"):
+    if not node.has_work:
         return node.condition
     return "deadline" if overdue else None
 
@@ -171,14 +375,17 @@ def _leave_balancer(instance: Instance) -> list[Action]:
     return [Deregister(instance.target_groups)] if instance.target_groups else []
 
 
-def _detachable(instance: Instance) -> bool:
-    """A member that is already leaving cannot be detached, and need not be: its replacement is due."""
-    return not (instance.member_state or "").startswith(("Terminat", "Detach"))
-
-
 def _untold(node: NodeState, deadline: float) -> bool:
     """Whether the node still has to hear of this deadline. It keeps the earliest that it was told."""
-    if node.condition in ("dead", "empty"):
+    if not node.has_work:
         return False
     # Whole seconds in an event's time: a difference below one second is no news.
     return not (node.draining and node.deadline is not None and node.deadline <= deadline + 1.0)
+
+
+def _pause(rules: Rules, granted_s: float, left_s: float) -> float:
+    return min(max(rules.recheck_s, granted_s / _LOOKS), left_s)
+
+
+def _reason(notice: Maintenance | DrainRequest) -> str:
+    return notice.reason if isinstance(notice, DrainRequest) else f"maintenance: {notice.code}"

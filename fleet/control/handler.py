@@ -1,58 +1,57 @@
-"""One message of the queue: what it says, what is known, what is decided, and that done."""
+"""Messages of the queue: what they say, what is known, what is decided, and that done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 from fleet.control import node
-from fleet.control.drain import (
-    Action,
-    Deregister,
-    Detach,
-    Drop,
-    Instance,
-    LetGo,
-    LookAgain,
-    NodeState,
-    Rules,
-    TellNode,
-    deadline_of,
-    decide,
-)
+from fleet.control.aws import Facts
+from fleet.control.drain import Instance, NodeState, Rules, deadline_of, decide
 from fleet.control.errors import AwsFailed
 from fleet.control.log import Log
-from fleet.control.notices import NotANotice, Notice, Termination, parse
+from fleet.control.notices import (
+    DrainRequest,
+    NotANotice,
+    Notice,
+    Rebalance,
+    Termination,
+    UndrainRequest,
+    parse,
+)
+from fleet.control.perform import (
+    Account,
+    Again,
+    Done,
+    Failed,
+    Outcome,
+    Performer,
+    Task,
+    by_turns,
+    side_by_side,
+)
 
 # A call that failed is repeated after 1, 2, 4, then 8 s: a throttled account needs air, a notice has 120 s.
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0)
 
-
-class Account(Protocol):
-    """What the handler asks of the account; every method may raise AwsFailed."""
-
-    def instance(self, instance_id: str) -> Instance | None: ...
-    def heartbeat_s(self, group: str, hook: str) -> float | None: ...
-    def deregister(self, instance_id: str, target_groups: Sequence[str]) -> None: ...
-    def detach(self, instance_id: str, group: str) -> None: ...
-    def complete(self, instance_id: str, group: str, hook: str, token: str | None) -> None: ...
+Verdict: TypeAlias = Done | Again
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The message can be deleted."""
+class Message:
+    """`receives`: how often it was received, this time included."""
 
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The message must come back after `seconds`."""
-
-    seconds: float
+    body: str
+    receives: int = 1
 
 
 class Handler:
-    """Holds no state of its own: what was done shows in AWS and on the node. `clock` gives unix seconds."""
+    """Holds no state of its own: what was done shows in AWS and on the node. `clock` gives unix seconds.
+
+    `capacity_changes` is called with the time when nodes were noticed for the first time, as instances will
+    be missed: fallback decides then. It is to raise nothing.
+    """
 
     def __init__(
         self,
@@ -61,83 +60,128 @@ class Handler:
         log: Log,
         clock: Callable[[], float],
         admin_port: int = node.ADMIN_PORT,
+        capacity_changes: Callable[[float], object] = lambda _now: None,
     ) -> None:
         self._rules: Final = rules
         self._account: Final = account
         self._log: Final = log
         self._clock: Final = clock
         self._admin_port: Final = admin_port
+        self._capacity_changes: Final = capacity_changes
+        self._performer: Final = Performer(rules, account, log, clock, admin_port)
 
-    def handle(self, body: str, receives: int = 1) -> Done | Again:
-        """`receives`: how often this message was received, this time included. Never raises AwsFailed."""
-        notice = parse(body)
-        if isinstance(notice, NotANotice):
-            self._log("notice.dropped", reason=notice.reason)
-            return Done()
+    def handle(self, messages: Sequence[Message]) -> list[Verdict]:
+        """A verdict for each: Done, it can be deleted; Again, it must come back. Raises nothing."""
         try:
-            return self._follow(notice, first=receives == 1)
+            return self._handle(messages)
+        except Exception as exc:  # noqa: BLE001 - a message that meets a bug must not hold up all others
+            if len(messages) > 1:
+                return [verdict for message in messages for verdict in self.handle([message])]
+            self._log("notice.failed", error=f"{type(exc).__name__}: {exc}", again_s=_BACKOFF_S[-1])
+            return [Again(_BACKOFF_S[-1])]
+
+    def _handle(self, messages: Sequence[Message]) -> list[Verdict]:
+        read = [self._read(message) for message in messages]
+        receives: dict[Notice, int] = {}
+        for message, notices in zip(messages, read, strict=True):
+            for notice in notices:
+                receives[notice] = min(message.receives, receives.get(notice, message.receives))
+        verdicts: dict[Notice, Verdict] = {}
+        for turn in by_turns(receives):
+            verdicts |= self._follow({notice: receives[notice] for notice in turn})
+        return [_together(verdicts[notice] for notice in notices) for notices in read]
+
+    def _read(self, message: Message) -> tuple[Notice, ...]:
+        found = parse(message.body)
+        if isinstance(found, NotANotice):
+            self._log("notice.dropped", reason=found.reason)
+            return ()
+        return found
+
+    def _follow(self, notices: Mapping[Notice, int]) -> dict[Notice, Verdict]:
+        """Each with how often it was received. No instance is in more than one."""
+        hooks = {(notice.group, notice.hook) for notice in notices if isinstance(notice, Termination)}
+        try:
+            facts = self._account.look(self._rules.stack, [n.instance_id for n in notices], hooks)
         except AwsFailed as exc:
-            pause_s = _BACKOFF_S[min(receives, len(_BACKOFF_S)) - 1]
-            self._log("notice.failed", instance_id=notice.instance_id, error=str(exc), again_s=pause_s)
-            return Again(pause_s)
+            return {notice: self._failed(notice, receives, exc) for notice, receives in notices.items()}
+        self._record(notices, facts)
+        tasks = side_by_side(lambda notice: self._task(notice, facts), list(notices))
+        outcomes = self._performer.run(tasks)
+        if any(
+            receives == 1 and self._will_be_missed(task)
+            for task, receives in zip(tasks, notices.values(), strict=True)
+        ):
+            self._capacity_changes(self._clock())
+        return {
+            task.notice: self._verdict(task.notice, notices[task.notice], outcome)
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        }
 
-    def _follow(self, notice: Notice, *, first: bool) -> Done | Again:
-        instance = self._account.instance(notice.instance_id)
-        heartbeat_s = None
-        if isinstance(notice, Termination):
-            heartbeat_s = self._account.heartbeat_s(notice.group, notice.hook)
-        if first:
-            deadline = deadline_of(notice, heartbeat_s, self._rules)
-            self._log("notice.seen", instance_id=notice.instance_id, kind=notice.kind, deadline=deadline)
-        state, now = self._state(instance), self._clock()
-        actions = decide(notice, instance, state, now=now, heartbeat_s=heartbeat_s, rules=self._rules)
-        return self._perform(notice, actions)
+    def _task(self, notice: Notice, facts: Facts) -> Task:
+        instance = facts.instances.get(notice.instance_id)
+        state = self._state(notice, instance)
+        actions = decide(
+            notice,
+            instance,
+            state,
+            now=self._clock(),
+            heartbeat_s=_heartbeat(notice, facts),
+            rules=self._rules,
+        )
+        return Task(notice, instance, actions)
 
-    def _state(self, instance: Instance | None) -> NodeState:
+    def _state(self, notice: Notice, instance: Instance | None) -> NodeState:
         if instance is None or not instance.alive or instance.address is None:
             return NodeState("dead")
-        if instance.stack != self._rules.stack:
-            return NodeState("silent")  # not ours to ask
+        if instance.stack != self._rules.stack or isinstance(notice, Rebalance):
+            return NodeState("silent")  # not ours to ask, or nothing to ask for
         return node.state(instance.address, self._admin_port)
 
-    def _perform(self, notice: Notice, actions: Sequence[Action]) -> Done | Again:
-        verdict: Done | Again = Done()
-        for action in actions:
-            match action:
-                case Deregister(target_groups):
-                    self._account.deregister(notice.instance_id, target_groups)
-                    self._log("target.deregistered", instance_id=notice.instance_id)
-                case Detach(group):
-                    self._account.detach(notice.instance_id, group)
-                    self._log("instance.detached", instance_id=notice.instance_id, group=group)
-                case TellNode():
-                    heard = self._tell(notice, action)
-                    verdict = Done() if heard else Again(self._rules.recheck_s)
-                case LetGo():
-                    self._let_go(action)
-                case Drop(reason):
-                    self._drop(notice, reason)
-                case LookAgain(seconds):
-                    verdict = Again(seconds)
-        return verdict
+    def _record(self, notices: Mapping[Notice, int], facts: Facts) -> None:
+        """Of our own instances only: spot events cannot be filtered, and tell of the whole account's."""
+        for notice, receives in notices.items():
+            instance = facts.instances.get(notice.instance_id)
+            if receives == 1 and (instance is None or instance.stack == self._rules.stack):
+                self._seen(notice, instance, _heartbeat(notice, facts))
 
-    def _tell(self, notice: Notice, order: TellNode) -> bool:
-        """False when the node may not have heard."""
-        left_s = max(0.1, order.deadline - self._clock())
-        said = node.drain(order.address, order.reason, left_s, self._admin_port)
+    def _seen(self, notice: Notice, instance: Instance | None, heartbeat_s: float | None) -> None:
+        asked = notice if isinstance(notice, (DrainRequest, UndrainRequest)) else None
         self._log(
-            "drain.requested",
+            "notice.seen",
             instance_id=notice.instance_id,
-            reason=order.reason,
-            deadline=order.deadline,
-            node=said.condition,
+            tier=instance and instance.tier,
+            kind=notice.kind,
+            deadline=deadline_of(notice, heartbeat_s, self._rules),
+            reason=asked and asked.reason,
+            by=asked and asked.by,
+            request=asked and asked.request,
         )
-        return said.condition != "silent"
 
-    def _let_go(self, action: LetGo) -> None:
-        notice = action.notice
-        self._account.complete(notice.instance_id, notice.group, notice.hook, notice.token)
-        self._log("hook.completed", instance_id=notice.instance_id, hook=notice.hook, reason=action.because)
+    def _will_be_missed(self, task: Task) -> bool:
+        ours = task.instance is not None and task.instance.stack == self._rules.stack
+        return ours and not isinstance(task.notice, UndrainRequest)
 
-    def _drop(self, notice: Notice, reason: str) -> None:
-        self._log("notice.dropped", instance_id=notice.instance_id, kind=notice.kind, reason=reason)
+    def _verdict(self, notice: Notice, receives: int, outcome: Outcome) -> Verdict:
+        return self._failed(notice, receives, outcome.error) if isinstance(outcome, Failed) else outcome
+
+    def _failed(self, notice: Notice, receives: int, problem: AwsFailed) -> Again:
+        pause_s = _BACKOFF_S[min(receives, len(_BACKOFF_S)) - 1]
+        self._log(
+            "notice.failed",
+            instance_id=notice.instance_id,
+            kind=notice.kind,
+            error=str(problem),
+            again_s=pause_s,
+        )
+        return Again(pause_s)
+
+
+def _heartbeat(notice: Notice, facts: Facts) -> float | None:
+    return facts.heartbeats.get((notice.group, notice.hook)) if isinstance(notice, Termination) else None
+
+
+def _together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of a message with several notices: it comes back for the first that needs it."""
+    pauses = [verdict.seconds for verdict in verdicts if isinstance(verdict, Again)]
+    return Again(min(pauses)) if pauses else Done()

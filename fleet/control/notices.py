@@ -1,17 +1,26 @@
 """Notices out of queue messages: EventBridge's envelope, or the flat shape of a hook that targets SQS.
 
-Only `detail` is read, never the ARN in `resources`, of which two shapes exist.
+Only `detail` is read, never the ARN in `resources`, of which two shapes exist. Shapes: EC2 user guide ("Spot
+interruption notices", "Instance rebalance recommendations", "State-change events"), Auto Scaling user guide
+("Lifecycle hook events"), Health user guide ("EventBridge schema"). A person's requests are ours.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from email.utils import parsedate_to_datetime
+from typing import Final, TypeAlias
 
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
+SOURCE: Final = "goldenfleet"
+DRAIN_REQUEST: Final = "Goldenfleet Drain Request"
+UNDRAIN_REQUEST: Final = "Goldenfleet Undrain Request"
+# What a person writes is repeated in logs, and told to the node, which takes at most this many characters.
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +54,71 @@ class Termination:
 
 
 @dataclass(frozen=True, slots=True)
+class Maintenance:
+    """AWS will stop, reboot or retire the instance at `begins` (unix seconds; None: it did not say)."""
+
+    instance_id: str
+    at: float
+    code: str
+    begins: float | None
+    kind = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """EC2 says that the instance is now in `state`."""
+
+    instance_id: str
+    at: float
+    state: str
+    kind = "state-change"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequest:
+    """A person wants the node gone, `deadline_s` seconds after `at` (None: as long as a spot notice)."""
+
+    instance_id: str
+    at: float
+    reason: str
+    by: str
+    request: str
+    deadline_s: float | None
+    kind = "drain-request"
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainRequest:
+    """A person wants the node back."""
+
+    instance_id: str
+    at: float
+    reason: str
+    by: str
+    request: str
+    kind = "undrain-request"
+
+
+@dataclass(frozen=True, slots=True)
 class NotANotice:
     """A message that asks for nothing, and why."""
 
     reason: str
 
 
-Notice: TypeAlias = Interruption | Rebalance | Termination
+Notice: TypeAlias = (
+    Interruption | Rebalance | Termination | Maintenance | StateChange | DrainRequest | UndrainRequest
+)
 
 
-def parse(body: str) -> Notice | NotANotice:
-    """Never raises: a message that nobody can read must not come back for ever."""
+def parse(body: str) -> tuple[Notice, ...] | NotANotice:
+    """At least one notice; AWS Health names many instances in one event.
+
+    Never raises: a message that nobody can read must not come back for ever.
+    """
     try:
         message = json.loads(body)
-        return _envelope(message) if isinstance(message, dict) else NotANotice("no JSON object")
+        return _message(message) if isinstance(message, dict) else NotANotice("no JSON object")
     except _Unreadable as exc:
         return NotANotice(str(exc))
     except (ValueError, RecursionError):
@@ -69,30 +129,38 @@ class _Unreadable(Exception):
     pass
 
 
-def _envelope(message: Mapping[str, object]) -> Notice | NotANotice:
+def _message(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
     if "detail-type" not in message:
         return _flat(message)
     detail, kind = message.get("detail"), message["detail-type"]
     if not isinstance(detail, Mapping):
         raise _Unreadable("an event without detail")
-    if kind == "EC2 Spot Instance Interruption Warning":
-        return Interruption(_text(detail, "instance-id"), _time(message, "time"))
-    if kind == "EC2 Instance Rebalance Recommendation":
-        return Rebalance(_text(detail, "instance-id"), _time(message, "time"))
-    if kind == "EC2 Instance-terminate Lifecycle Action":
-        return _termination(detail, _time(message, "time"))
+    at = _time(message, "time")
+    match kind:
+        case "EC2 Spot Instance Interruption Warning":
+            return (Interruption(_text(detail, "instance-id"), at),)
+        case "EC2 Instance Rebalance Recommendation":
+            return (Rebalance(_text(detail, "instance-id"), at),)
+        case "EC2 Instance-terminate Lifecycle Action":
+            return (_termination(detail, at),)
+        case "EC2 Instance State-change Notification":
+            return (StateChange(_text(detail, "instance-id"), at, _text(detail, "state")),)
+        case "AWS Health Event":
+            return _maintenance(detail, at)
+        case "Goldenfleet Drain Request" | "Goldenfleet Undrain Request":
+            return (_asked_by_a_person(message, detail, at),)
     return NotANotice(f"not a notice: {kind}")
 
 
-def _flat(message: Mapping[str, object]) -> Notice | NotANotice:
+def _flat(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
     if message.get("Event") == "autoscaling:TEST_NOTIFICATION":
         return NotANotice("the test message of a new hook")
     if message.get("LifecycleTransition") == TERMINATING:
-        return _termination(message, _time(message, "Time"))
+        return (_termination(message, _time(message, "Time")),)
     return NotANotice("no event and no lifecycle action")
 
 
-def _termination(detail: Mapping[str, object], at: float) -> Notice:
+def _termination(detail: Mapping[str, object], at: float) -> Termination:
     return Termination(
         instance_id=_text(detail, "EC2InstanceId"),
         at=at,
@@ -100,6 +168,51 @@ def _termination(detail: Mapping[str, object], at: float) -> Notice:
         hook=_text(detail, "LifecycleHookName"),
         token=_text(detail, "LifecycleActionToken") if detail.get("LifecycleActionToken") else None,
     )
+
+
+def _maintenance(detail: Mapping[str, object], at: float) -> tuple[Notice, ...] | NotANotice:
+    """Of EC2's scheduled changes that are still to come."""
+    if detail.get("service") != "EC2" or detail.get("eventTypeCategory") != "scheduledChange":
+        return NotANotice("no scheduled change of EC2's")
+    if detail.get("statusCode") == "closed":
+        return NotANotice("the scheduled change is over")
+    entities = detail.get("affectedEntities")
+    listed = entities if isinstance(entities, list) else []
+    named = [each for each in listed if isinstance(each, Mapping) and each.get("status") != "RESOLVED"]
+    ids = dict.fromkeys(_text(entity, "entityValue") for entity in named)
+    code, begins = _text(detail, "eventTypeCode"), _begins(detail.get("startTime"))
+    found = tuple(Maintenance(one, at, code, begins) for one in ids if one.startswith("i-"))
+    return found or NotANotice("a scheduled change that names no instance")
+
+
+def _begins(text: object) -> float | None:
+    """Health writes times as mail does: Sat, 05 Jun 2027 15:10:09 GMT."""
+    try:
+        return _unix(parsedate_to_datetime(text)) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _asked_by_a_person(
+    message: Mapping[str, object], detail: Mapping[str, object], at: float
+) -> DrainRequest | UndrainRequest:
+    if message.get("source") != SOURCE:
+        raise _Unreadable("a request that is not ours")
+    instance_id, request = _text(detail, "instance-id"), _text(detail, "request")
+    reason, by = (
+        str(detail.get("reason") or "no reason given")[:_LONGEST_REASON],
+        str(detail.get("by") or "?"),
+    )
+    if message["detail-type"] == UNDRAIN_REQUEST:
+        return UndrainRequest(instance_id, at, reason, by, request)
+    seconds = detail.get("deadline-s")
+    if seconds is None:
+        return DrainRequest(instance_id, at, reason, by, request, None)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise _Unreadable("a deadline-s that is no number")
+    if not math.isfinite(seconds) or seconds < 0:
+        raise _Unreadable("a deadline-s that is no number of seconds")
+    return DrainRequest(instance_id, at, reason, by, request, float(seconds))
 
 
 def _text(holder: Mapping[str, object], name: str) -> str:
@@ -112,7 +225,10 @@ def _text(holder: Mapping[str, object], name: str) -> str:
 def _time(holder: Mapping[str, object], name: str) -> float:
     """Unix seconds. EventBridge rounds to whole seconds; a hook's own message has fractions."""
     try:
-        moment = datetime.fromisoformat(_text(holder, name))
-    except ValueError as exc:
+        return _unix(datetime.fromisoformat(_text(holder, name)))
+    except (ValueError, OverflowError) as exc:
         raise _Unreadable(f"a {name} that is no time") from exc
+
+
+def _unix(moment: datetime) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,6 +30,11 @@ PATTERNS = {
         "source": ["aws.autoscaling"],
         "detail-type": ["EC2 Instance-terminate Lifecycle Action"],
     },
+    "state": {
+        "source": ["aws.ec2"],
+        "detail-type": ["EC2 Instance State-change Notification"],
+        "detail": {"state": ["stopping", "stopped", "shutting-down", "terminated"]},
+    },
 }
 
 
@@ -46,6 +52,7 @@ class Node:
     def __init__(self, address: str, clock: Clock) -> None:
         self.phase = "serving"
         self.deadline: float | None = None
+        self.bound = False
         self.orders: list[dict[str, Any]] = []
         node = self
 
@@ -55,6 +62,11 @@ class Node:
                 self._say(200)
 
             def do_POST(self) -> None:
+                if self.path == "/undrain":
+                    if not node.bound:
+                        node.phase, node.deadline = "serving", None
+                    self._say(409 if node.bound else 200)
+                    return
                 assert self.path == "/drain"
                 order = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 node.orders.append(order)
@@ -123,6 +135,14 @@ class Fleet:
         log = Log(self.out, self.clock)
         handler = Handler(Rules(STACK, **{"recheck_s": 1.0, **rules}), Account(), log, self.clock)
         Queue(self.queue_url, handler, log).run(once=True, stopped=threading.Event())
+
+    def ask(self, kind: str, instance_id: str, **detail: Any) -> None:
+        """What a person asks of the stack's queue: Drain or Undrain."""
+        told = {"instance-id": instance_id, "reason": "bad disk", "by": "ann", "request": "r-1", **detail}
+        at = datetime.fromtimestamp(self.clock(), UTC).isoformat()
+        message = {"source": "goldenfleet", "detail-type": f"Goldenfleet {kind} Request", "time": at}
+        body = json.dumps({**message, "detail": told})
+        self.client("sqs").send_message(QueueUrl=self.queue_url, MessageBody=body)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.out.getvalue().splitlines()]

@@ -15,17 +15,33 @@ from fleet.control.drain import (
     LetGo,
     LookAgain,
     NodeState,
+    Retire,
     Rules,
     TellNode,
     decide,
 )
-from fleet.control.notices import Interruption, Notice, Rebalance, Termination
+from fleet.control.notices import (
+    DrainRequest,
+    Interruption,
+    Maintenance,
+    Notice,
+    Rebalance,
+    StateChange,
+    Termination,
+    UndrainRequest,
+)
 
 RULES = Rules("prod")
 INTERRUPTION = Interruption("i-1", 1000.0)
 TERMINATION = Termination("i-1", 1000.0, "g", "drain", "t")
 INSTANCE = Instance("i-1", "prod", "127.0.0.9", True, "g", "InService", ("tg",))
+DEAD = replace(INSTANCE, alive=False)
+ENDED = StateChange("i-1", 1000.0, "terminated")
+DRAIN = DrainRequest("i-1", 1000.0, "bad disk", "ann", "r-1", 60.0)
+UNDRAIN = UndrainRequest("i-1", 1010.0, "it was the cable", "ann", "r-2")
+MAINTENANCE = Maintenance("i-1", 1000.0, "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", 90_000.0)
 LEAVING = replace(INSTANCE, member_state="Terminating:Wait")
+LATER_KINDS: list[Notice] = [ENDED, DRAIN, UNDRAIN, MAINTENANCE]
 SERVING = NodeState("serving")
 DRAINING = NodeState("refusing", 1120.0)
 
@@ -54,10 +70,24 @@ def test_an_interruption_heard_twice() -> None:
     assert ask(INTERRUPTION, detached, DRAINING) == []
 
 
-@pytest.mark.parametrize("instance", [None, replace(INSTANCE, alive=False)])
-def test_an_interruption_that_comes_late(instance: Instance | None) -> None:
-    """An instance that is gone is left alone."""
-    assert ask(INTERRUPTION, instance) == [Drop("the instance is gone")]
+@pytest.mark.parametrize(
+    "instance", [None, replace(DEAD, group=None), replace(DEAD, member_state="Terminating")]
+)
+@pytest.mark.parametrize("notice", [INTERRUPTION, ENDED, DRAIN, MAINTENANCE])
+def test_an_instance_that_is_gone(notice: Notice, instance: Instance | None) -> None:
+    """It is left alone where its group knows."""
+    assert ask(notice, instance) == [Drop("the instance is gone")]
+
+
+@pytest.mark.parametrize("notice", [INTERRUPTION, ENDED, DRAIN, MAINTENANCE])
+def test_an_instance_that_is_gone_and_not_missed(notice: Notice) -> None:
+    """Its group still counts on it: the replacement is asked for now."""
+    assert ask(notice, DEAD) == [Deregister(("tg",)), Detach("g")]
+
+
+def test_what_is_gone_in_standby() -> None:
+    """Its replacement was launched before: the group only has to forget it."""
+    assert ask(ENDED, replace(DEAD, member_state="Standby")) == [Retire()]
 
 
 def test_an_interruption_of_a_member_that_leaves() -> None:
@@ -77,7 +107,7 @@ def test_past_the_deadline_nobody_is_told() -> None:
 
 
 @pytest.mark.parametrize("stack", ["other", None])
-@pytest.mark.parametrize("notice", [INTERRUPTION, TERMINATION, Rebalance("i-1", 1000.0)])
+@pytest.mark.parametrize("notice", [INTERRUPTION, TERMINATION, Rebalance("i-1", 1000.0), *LATER_KINDS])
 def test_other_fleets(notice: Notice, stack: str | None) -> None:
     """Nothing is done to an instance of another stack, or of none."""
     assert ask(notice, replace(INSTANCE, stack=stack)) == [Drop("another fleet's instance")]
@@ -121,7 +151,7 @@ def test_the_deadline_of_a_hook() -> None:
 
 def test_a_hook_that_is_no_more() -> None:
     """Without a hook nobody waits."""
-    assert ask(TERMINATION, LEAVING, heartbeat_s=None) == [Drop("the hook is gone")]
+    assert ask(TERMINATION, LEAVING, heartbeat_s=None) == [Drop("no hook of ours waits")]
 
 
 def test_the_scale_of_a_rehearsal() -> None:

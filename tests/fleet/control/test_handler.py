@@ -70,7 +70,7 @@ def test_two_handlers_detach_the_same_instance(fleet: Any) -> None:
     group = fleet.cloud.groups()[0]
     victim = fleet.members()[0]
     for _ in range(2):
-        Account().detach(victim.instance_id, group.name)
+        Account().detach(group.name, [victim.instance_id])
     assert victim.instance_id not in {member.instance_id for member in fleet.members()}
     assert fleet.cloud.groups()[0].desired == group.desired
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.control.notices import Interruption, NotANotice, Rebalance, Termination, parse
+from fleet.control.notices import (
+    DrainRequest,
+    Interruption,
+    Maintenance,
+    NotANotice,
+    Rebalance,
+    StateChange,
+    Termination,
+    UndrainRequest,
+    parse,
+)
 
 AT = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 HOOK = {
@@ -41,33 +51,115 @@ def test_an_interruption() -> None:
     body = envelope(
         "EC2 Spot Instance Interruption Warning", {"instance-id": "i-1", "instance-action": "terminate"}
     )
-    assert parse(body) == Interruption("i-1", AT)
+    assert parse(body) == (Interruption("i-1", AT),)
 
 
 def test_a_rebalance_recommendation() -> None:
     """It is a notice of its own kind."""
-    assert parse(envelope("EC2 Instance Rebalance Recommendation", {"instance-id": "i-1"})) == Rebalance(
-        "i-1", AT
-    )
+    body = envelope("EC2 Instance Rebalance Recommendation", {"instance-id": "i-1"})
+    assert parse(body) == (Rebalance("i-1", AT),)
 
 
 def test_a_terminate_action() -> None:
     """A hook's event carries what completes it."""
     body = envelope("EC2 Instance-terminate Lifecycle Action", HOOK)
-    assert parse(body) == Termination("i-1", AT, "gf-prod-model", "drain", "t-1")
+    assert parse(body) == (Termination("i-1", AT, "gf-prod-model", "drain", "t-1"),)
 
 
 def test_a_hook_that_targets_the_queue() -> None:
     """The flat shape means the same as the event."""
     flat = {"Service": "AWS Auto Scaling", "Time": "2026-01-01T12:00:00.500Z", **HOOK}
-    assert parse(json.dumps(flat)) == Termination("i-1", AT + 0.5, "gf-prod-model", "drain", "t-1")
+    assert parse(json.dumps(flat)) == (Termination("i-1", AT + 0.5, "gf-prod-model", "drain", "t-1"),)
 
 
 def test_a_hook_without_token() -> None:
     """The instance id names the action, too."""
     detail = {name: value for name, value in HOOK.items() if name != "LifecycleActionToken"}
     notice = parse(envelope("EC2 Instance-terminate Lifecycle Action", detail))
-    assert notice == Termination("i-1", AT, "gf-prod-model", "drain", None)
+    assert notice == (Termination("i-1", AT, "gf-prod-model", "drain", None),)
+
+
+def test_a_state_change() -> None:
+    """It carries the state."""
+    body = envelope("EC2 Instance State-change Notification", {"instance-id": "i-1", "state": "terminated"})
+    assert parse(body) == (StateChange("i-1", AT, "terminated"),)
+
+
+def health(**changes: object) -> str:
+    """As AWS Health tells of a retirement (Health user guide, "EventBridge schema")."""
+    detail = {
+        "eventArn": "arn:aws:health:us-east-1::event/EC2/AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED/x",
+        "service": "EC2",
+        "eventTypeCode": "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED",
+        "eventTypeCategory": "scheduledChange",
+        "startTime": "Fri, 02 Jan 2026 12:00:00 GMT",
+        "statusCode": "upcoming",
+        "affectedEntities": [{"entityValue": "i-1"}, {"entityValue": "i-2", "status": "PENDING"}],
+    }
+    return envelope("AWS Health Event", detail | changes, source="aws.health")
+
+
+def test_maintenance() -> None:
+    """One event names many instances; each gets a notice, with the time at which AWS begins."""
+    code = "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED"
+    begins = AT + 86_400
+    assert parse(health()) == (Maintenance("i-1", AT, code, begins), Maintenance("i-2", AT, code, begins))
+
+
+def test_maintenance_without_a_time() -> None:
+    """It is one all the same."""
+    [first, _] = parse(health(startTime="soon"))  # type: ignore[misc]
+    assert first == Maintenance("i-1", AT, "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service": "RDS"},
+        {"eventTypeCategory": "issue"},
+        {"statusCode": "closed"},
+        {"affectedEntities": None},
+        {"affectedEntities": [{"entityValue": "vol-1"}]},
+        {"affectedEntities": [{"entityValue": "i-1", "status": "RESOLVED"}]},
+        {"affectedEntities": [{"entityValue": 7}]},
+    ],
+)
+def test_what_is_no_maintenance_of_an_instance(changes: dict[str, object]) -> None:
+    """Other services, what is over, and what names no instance."""
+    assert isinstance(parse(health(**changes)), NotANotice)
+
+
+def asked(kind: str, **changes: object) -> str:
+    detail = {"instance-id": "i-1", "reason": "bad disk", "deadline-s": 60, "by": "ann", "request": "r-1"}
+    return envelope(f"Goldenfleet {kind} Request", detail | changes, source="goldenfleet")
+
+
+def test_what_a_person_asks() -> None:
+    """A drain with its deadline or without, and an undrain."""
+    assert parse(asked("Drain")) == (DrainRequest("i-1", AT, "bad disk", "ann", "r-1", 60.0),)
+    assert parse(asked("Drain", **{"deadline-s": None})) == (
+        DrainRequest("i-1", AT, "bad disk", "ann", "r-1", None),
+    )
+    assert parse(asked("Undrain")) == (UndrainRequest("i-1", AT, "bad disk", "ann", "r-1"),)
+
+
+def test_a_long_reason() -> None:
+    """A node refuses an order with a longer one, and would never drain."""
+    [request] = parse(asked("Drain", reason="x" * 300))  # type: ignore[misc]
+    assert isinstance(request, DrainRequest)
+    assert len(request.reason) == 200
+
+
+@pytest.mark.parametrize("deadline", ["60", True, -1, float("nan"), float("inf"), []])
+def test_a_deadline_that_is_no_number_of_seconds(deadline: object) -> None:
+    """It is refused rather than guessed."""
+    assert isinstance(parse(asked("Drain", **{"deadline-s": deadline})), NotANotice)
+
+
+def test_a_request_of_somebody_else() -> None:
+    """The names are ours; a message that does not say so is not."""
+    body = envelope("Goldenfleet Drain Request", {"instance-id": "i-1", "request": "r"}, source="aws.ec2")
+    assert isinstance(parse(body), NotANotice)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +196,12 @@ json_values: Any = st.recursive(
 )
 
 
-@given(json_values, st.sampled_from(["EC2 Spot Instance Interruption Warning", "x", None]), json_values)
+kinds = st.sampled_from(
+    ["EC2 Spot Instance Interruption Warning", "AWS Health Event", "Goldenfleet Drain Request", "x", None]
+)
+
+
+@given(json_values, kinds, json_values)
 def test_nothing_makes_it_raise(detail: object, kind: object, time: object) -> None:
     """A message must be handled or dropped: one that raised would come back for ever."""
     parse(json.dumps({"detail-type": kind, "detail": detail, "time": time}))
