@@ -134,14 +134,14 @@ function makeNode(node) {
   const top = make("div", "top"), act = make("div", "act"), state = make("span", "chip");
   state.append(make("span", "icon"), " ", make("span", "words"));
   state.firstElementChild.setAttribute("aria-hidden", "true");
-  top.append(state, make("span", "id", node.id));
+  top.append(state);
   if (mayDrain) {
     const button = make("button");
     button.type = "button";
     button.addEventListener("click", () => ask(item.dataset.key));
     act.append(button);
   }
-  item.append(top, act, make("div", "facts"), make("div", "why"));
+  item.append(top, act, make("div", "id", node.id), make("div", "facts"), make("div", "why"));
   return item;
 }
 function showNode(item, node) {
