@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from fleet.stack import scaling
+from fleet.stack import fallback, scaling
 from fleet.stack.naming import resource_name
 from fleet.stack.tags import of_tier
 
@@ -146,5 +146,6 @@ class ControlIdentity(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.role = aws.iam.Role(name, assume_role_policy=trust("lambda.amazonaws.com"), opts=child)
         statements = control_statements(queue_arn, group_arns, target_group_arns, key_arn)
+        statements += fallback.statements(stack, group_arns)
         aws.iam.RolePolicy(name, role=self.role.name, policy=policy(statements), opts=child)
         self.register_outputs({"roleArn": self.role.arn})

@@ -9,6 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from fleet.stack.naming import tier_name_problem
 from fleet.stack.settings_base import Count, Group, Slug, when
+from fleet.stack.settings_fallback import Fallback
+from fleet.stack.settings_fallback import problems as fallback_problems
 from fleet.stack.settings_purchase import Purchase
 from fleet.stack.settings_scaling import GatewayScaling, ModelScaling, Scaling
 from fleet.stack.settings_scaling import problems as scaling_problems
@@ -157,6 +159,11 @@ class BaseTier(Group):
     purchase: Purchase = Field(
         description="Which instances, and which of them on demand.", json_schema_extra=when("Always.")
     )
+    fallback: Fallback = Field(
+        default=Fallback(),
+        description="What it does when spot has nothing to give.",
+        json_schema_extra=when("Where on-demand nodes in spot's place are not wanted, or not so many."),
+    )
     scaling: Scaling = Field(
         default=Scaling(),
         description="What makes it grow and shrink.",
@@ -186,7 +193,10 @@ class BaseTier(Group):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         sizes = self.capacity.min, self.capacity.max
-        scaling = scaling_problems(self.scaling, *sizes)
+        scaling = [
+            *scaling_problems(self.scaling, *sizes),
+            *fallback_problems(self.fallback, self.purchase.on_demand_base, self.capacity.max),
+        ]
         if problems := [*_tier_problems(self), *_warm_pool_problems(self), *scaling]:
             raise ValueError("; ".join(problems))
         return self

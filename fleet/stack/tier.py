@@ -11,6 +11,7 @@ import pulumi
 import pulumi_aws as aws
 
 from fleet.stack.edge import Edge
+from fleet.stack.fallback import rules_tag
 from fleet.stack.identity import NodeIdentity
 from fleet.stack.image import Image
 from fleet.stack.naming import GATEWAY, config_parameter, resource_name
@@ -127,7 +128,8 @@ class Tier(pulumi.ComponentResource):
             tags=[
                 aws.autoscaling.GroupTagArgs(
                     key=CHANNEL, value=f"{tier.recipe}/{tier.channel}", propagate_at_launch=True
-                )
+                ),
+                rules_tag(tier),
             ],
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=list(first), ignore_changes=["desired_capacity"]
