@@ -24,6 +24,8 @@ from fleet.console_commands import console
 from fleet.cost_commands import cost
 from fleet.errors import GoldenfleetError
 from fleet.load_commands import load
+from fleet.oncall_commands import notices, status, watch
+from fleet.oncall_commands_drain import drain, undrain
 from fleet.stack_commands import destroy, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
@@ -64,8 +66,13 @@ main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
 main.add_command(load)
+main.add_command(drain)
+main.add_command(notices)
 main.add_command(preview)
+main.add_command(status)
+main.add_command(undrain)
 main.add_command(up)
+main.add_command(watch)
 main.add_command(destroy)
 
 

@@ -100,6 +100,11 @@ class Aws:
         """Multiplies AWS's durations; 1 but in a rehearsal."""
         return self.kept.time_scale if self.kept is not None else 1.0
 
+    @property
+    def flags(self) -> str:
+        """Options that lead another command to the same stack."""
+        return f"--stack {self.stack}" + (" --rehearsal" if self.kept is not None else "")
+
     def client(self, service: str) -> Any:
         """Raises RegionUnknown and CredentialsRefused."""
         with self._making, translated(f"make a client of {service}"):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import AwsFailed, NotFound
 from fleet.stack.naming import log_group
 
 _KNOWN: Final = ("event", "ts", "instance_id", "tier", "role")
+NoticeKey: TypeAlias = tuple[float, str, str | None, str]
+_EVERY_S = 2.0
+_LATE_S = 30.0  # how late a line may come into the log group and still be told
 _OPENS_JSON = '{ $.event = "*" }'
 
 
@@ -24,6 +28,11 @@ class NoticeEvent:
     instance_id: str | None
     tier: str | None
     fields: Mapping[str, Any]
+
+    @property
+    def key(self) -> NoticeKey:
+        """Tells it from every other event."""
+        return self.at, self.event, self.instance_id, json.dumps(self.fields, sort_keys=True)
 
 
 def control_log_group(stack: str) -> str:
@@ -46,6 +55,38 @@ def read_history(aws: Aws, since: float, until: float | None = None) -> list[Not
         raise NotFound(f"there is no log group {group}", "Bring the stack up to date: pulumi up") from exc
     events = [event for line in lines if (event := parse(line["message"])) is not None]
     return sorted(events, key=lambda event: event.at)
+
+
+def follow_history(
+    aws: Aws,
+    since: float,
+    clock: Callable[[], float] = time.time,
+    pause: Callable[[float], object] = time.sleep,
+) -> Iterator[list[NoticeEvent]]:
+    """For ever: what is new, each event once. Lines may come late and out of order, so that each look goes
+    back a little. Raises OnCallError."""
+    told: dict[NoticeKey, float] = {}
+    while True:
+        began = clock()
+        events = [one for one in read_history(aws, since) if one.key not in told]
+        told |= {one.key: one.at for one in events}
+        yield events
+        since = max(since, began - _LATE_S)
+        told = {key: at for key, at in told.items() if at >= since}
+        pause(_EVERY_S)
+
+
+def describe(event: NoticeEvent) -> str:
+    """One line for people."""
+    about = f"{event.instance_id or ''}  {event.tier or ''}".strip()
+    fields = "  ".join(f"{key}={_told(key, value)}" for key, value in event.fields.items())
+    return "  ".join(part for part in (f"{event.event:20}", about, fields) if part)
+
+
+def _told(key: str, value: object) -> str:
+    if key == "deadline" and isinstance(value, int | float):
+        return time.strftime("%H:%M:%S", time.gmtime(value))
+    return f'"{value}"' if isinstance(value, str) and " " in value else str(value)
 
 
 def parse(line: str) -> NoticeEvent | None:
