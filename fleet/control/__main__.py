@@ -15,6 +15,9 @@ import click
 
 from fleet.control.aws import Account
 from fleet.control.drain import Rules
+from fleet.control.fallback_account import FallbackAccount
+from fleet.control.fallback_loop import PERIOD_S, FallbackLoop
+from fleet.control.fallback_round import Fallback
 from fleet.control.handler import Handler
 from fleet.control.log import Log
 from fleet.control.log_group import LogGroup
@@ -53,12 +56,15 @@ def main(
     """Take instances that got a notice out of the fleet, and let them go once they are empty."""
     stopped = threading.Event()
     with _logging(log_group) as log:
-        handler = Handler(Rules(stack, time_scale, recheck_seconds), Account(), log, time.time)
+        fallback = Fallback(FallbackAccount(stack, time_scale), log)
+        loop = FallbackLoop(fallback, log, time.time, PERIOD_S * time_scale)
+        rules = Rules(stack, time_scale, recheck_seconds)
+        handler = Handler(rules, Account(), log, time.time, capacity_changes=loop.soon)
         queue = Queue(queue_url, handler, log, wait_seconds)
         _stop_on_signals(stopped)
         log("control.started", stack=stack)
         # What workers hold is finished first; what was only received shows itself again.
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), loop:
             queue.run(once=once, stopped=stopped)
         log("control.stopped", stack=stack)
 

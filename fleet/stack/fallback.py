@@ -1,4 +1,4 @@
-"""What the control handler must know of a tier to keep it whole without spot, and how often it looks.
+"""What the control handler must know of a tier to keep it whole without spot, and what it may do for that.
 
 Once a group exists, its on-demand base has one writer beside the handler: a rollout, which keeps what it
 finds unless the configured base changed. A changed setting reaches the handler by the tag.
@@ -19,9 +19,6 @@ from fleet.stack.tags import STACK
 RULES_TAG = "goldenfleet:fallback"
 MEMORY_TAG = "goldenfleet:fallback-state"
 """`fleet/control/fallback_record.py` has the same, and a test compares them: neither may import the other."""
-
-TICK = {"tick": "fallback"}
-"""What the schedule sends to the handler."""
 
 
 def falls_back(tier: BaseTier) -> bool:

@@ -1,0 +1,69 @@
+"""When the control handler looks whether tiers must fall back: every minute, and when a launch failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pulumi
+import pulumi_aws as aws
+
+from fleet.stack.naming import resource_name
+
+TICK = {"tick": "fallback"}
+"""What the handler is sent. Its answer to it is the same however often, and in whatever order, it comes."""
+
+SCHEDULE = "rate(1 minute)"
+"""The least that EventBridge has (user guide, "Schedule expressions")."""
+
+
+def failed_launches(stack: str, tiers: Sequence[str]) -> Mapping[str, object]:
+    """Event pattern of a launch that failed in one of the stack's groups."""
+    groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in tiers]
+    return {
+        "source": ["aws.autoscaling"],
+        "detail-type": ["EC2 Instance Launch Unsuccessful"],
+        "detail": {"AutoScalingGroupName": groups},
+    }
+
+
+class FallbackTicks(pulumi.ComponentResource):
+    def __init__(self, stack: str, tiers: Sequence[str], function: aws.lambda_.Function) -> None:
+        """`function` is the control handler."""
+        self._name = resource_name(stack, "control-fallback")
+        super().__init__("goldenfleet:stack:FallbackTicks", self._name)
+        self._child = pulumi.ResourceOptions(parent=self)
+        pattern = json.dumps(failed_launches(stack, tiers))
+        self._calls(
+            "minute",
+            function,
+            aws.cloudwatch.EventRule(f"{self._name}-minute", schedule_expression=SCHEDULE, opts=self._child),
+        )
+        self._calls(
+            "failed",
+            function,
+            aws.cloudwatch.EventRule(f"{self._name}-failed", event_pattern=pattern, opts=self._child),
+        )
+        self.register_outputs({})
+
+    def _calls(self, part: str, function: aws.lambda_.Function, rule: aws.cloudwatch.EventRule) -> None:
+        name = f"{self._name}-{part}"
+        permission = aws.lambda_.Permission(
+            name,
+            action="lambda:InvokeFunction",
+            function=function.name,
+            principal="events.amazonaws.com",
+            source_arn=rule.arn,
+            opts=self._child,
+        )
+        aws.cloudwatch.EventTarget(
+            name,
+            rule=rule.name,
+            arn=function.arn,
+            input=json.dumps(TICK),
+            # A tick that comes late says nothing that the next one does not.
+            retry_policy=aws.cloudwatch.EventTargetRetryPolicyArgs(
+                maximum_event_age_in_seconds=60, maximum_retry_attempts=1
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission]),
+        )
