@@ -61,19 +61,31 @@ class Route:
 
     def __init__(self) -> None:
         self._tried: set[str] = set()
+        self._last: str | None = None
 
     def choose(self, addresses: Sequence[str], shunned: set[str], random: float) -> str:
-        """One that was not tried, the shunned ones last; after all were tried they count as new."""
+        """One that was not tried, the shunned ones last; after all were tried they count as new.
+
+        Families take turns, the one that the system prefers first, as in Happy Eyeballs (RFC 8305, 4): where
+        IPv6 leads nowhere, one attempt finds out and not one per address. Within a family chance decides, so
+        that clients spread over a load balancer's addresses.
+        """
         if self._tried.issuperset(addresses):
             self._tried.clear()
         untried = [address for address in addresses if address not in self._tried]
         welcome = [address for address in untried if address not in shunned] or untried
-        chosen = welcome[int(random * len(welcome))]
+        v6 = _is_v6(welcome[0]) if self._last is None else not _is_v6(self._last)
+        family = [address for address in welcome if _is_v6(address) is v6] or welcome
+        chosen = self._last = family[int(random * len(family))]
         self._tried.add(chosen)
         return chosen
 
     def others_left(self, addresses: Sequence[str]) -> bool:
         return not self._tried.issuperset(addresses)
+
+
+def _is_v6(address: str) -> bool:
+    return ":" in address
 
 
 def _is_literal(host: str) -> bool:

@@ -94,8 +94,8 @@ class AsyncRun(Generic[T]):
         self._reply: Reply = None
         self.result: T | None = None
 
-    async def advance(self) -> Chunk | None:
-        """The next chunk, or None when the script has ended and `result` is set."""
+    async def advance(self) -> object | None:
+        """The next piece, or None when the script has ended and `result` is set."""
         try:
             while not isinstance(command := self._script.send(self._reply), Emit):
                 self._reply = await self._perform(command)
@@ -107,7 +107,7 @@ class AsyncRun(Generic[T]):
             await self.aclose()
             raise
         self._reply = None
-        return command.chunk
+        return command.piece
 
     async def _perform(self, command: Command) -> Reply:
         match command:
@@ -142,6 +142,7 @@ class AsyncStream:
         chunk = await self._run.advance()
         if chunk is None:
             raise StopAsyncIteration
+        assert isinstance(chunk, Chunk)
         return chunk
 
     @property

@@ -21,6 +21,13 @@ _NOT_TEXT = frozenset(
     {"n", "best_of", "echo", "logprobs", "top_logprobs", "tools", "functions", "tool_choice"}
 )
 
+# Token ids make an exact continuation possible; usage comes only when it is asked for.
+STREAMED: Mapping[str, object] = {
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "return_token_ids": True,
+}
+
 Message = Mapping[str, object]
 
 
@@ -31,7 +38,13 @@ class Request:
     body: Mapping[str, object] | None = None
 
     def content(self) -> bytes:
-        return b"" if self.body is None else json.dumps(self.body, ensure_ascii=False).encode()
+        """Raises ConfigurationError."""
+        if self.body is None:
+            return b""
+        try:
+            return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
 
 
 def generation(
@@ -48,13 +61,20 @@ def generation(
     _check(model, max_tokens, options, extra)
     asked: dict[str, object] = {"model": model, "max_tokens": max_tokens}
     asked |= {"prompt": prompt if isinstance(prompt, str) else list(prompt or ())} if messages is None else {}
-    asked |= {} if messages is None else {"messages": [dict(message) for message in messages]}
+    asked |= {} if messages is None else {"messages": _checked(messages)}
     asked |= {name: value for name, value in options.items() if value is not None}
     asked |= extra
     asked |= {"stream": stream}
     if stream:
-        asked |= {"stream_options": {"include_usage": True}, "return_token_ids": True}
+        asked |= STREAMED
     return Request("POST", COMPLETIONS if messages is None else CHAT, asked)
+
+
+def _checked(messages: Sequence[Message]) -> list[dict[str, object]]:
+    # A string is a sequence, too, of what is no message.
+    if not all(isinstance(message, Mapping) for message in messages):
+        raise ConfigurationError('messages are a list such as [{"role": "user", "content": "Hello"}]')
+    return [dict(message) for message in messages]
 
 
 def _check(
@@ -73,13 +93,13 @@ def _check(
 
 
 def continuation_from_ids(
-    request: Request, prompt_ids: Sequence[int], ids: Sequence[int], left: int
+    request: Request, prompt_ids: Sequence[int], ids: Sequence[int], left: int | None
 ) -> Request:
     """Exact: the continuation's prompt is what the engine had read and said, token by token."""
     return _continuation(request, COMPLETIONS, {"prompt": [*prompt_ids, *ids]}, left)
 
 
-def continuation_from_text(request: Request, text: str, left: int) -> Request:
+def continuation_from_text(request: Request, text: str, left: int | None) -> Request:
     """As near as text allows: the engine goes on with a half-said answer."""
     body = request.body or {}
     if request.path == COMPLETIONS:
@@ -89,11 +109,11 @@ def continuation_from_text(request: Request, text: str, left: int) -> Request:
     return _continuation(request, CHAT, prefill, left)
 
 
-def _continuation(request: Request, path: str, start: Mapping[str, object], left: int) -> Request:
+def _continuation(request: Request, path: str, start: Mapping[str, object], left: int | None) -> Request:
     body = request.body or {}
     carried = {name: body[name] for name in _CARRIED if name in body}
-    tail = {"stream": True, "stream_options": {"include_usage": True}, "return_token_ids": True}
-    return Request("POST", path, {**carried, **start, "max_tokens": left, **tail})
+    limit = {} if left is None else {"max_tokens": left}
+    return Request("POST", path, {**carried, **start, **limit, **STREAMED})
 
 
 def _messages(body: Mapping[str, object]) -> list[object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn, TypeAlias, TypeVar
@@ -16,8 +16,8 @@ from . import errors
 from ._calls import Request
 from ._retry import Failure, RetryBudget, needs_budget, refusal, wait_s
 from ._sse import SseDecoder
-from ._transcript import Transcript
-from .types import Chunk, Event, GaveUp, Generation, Resumed, Retried, RetryPolicy, Timeouts
+from ._transcript import Account, Transcript
+from .types import Event, GaveUp, Generation, Resumed, Retried, RetryPolicy, Timeouts
 
 T = TypeVar("T")
 
@@ -67,7 +67,9 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    chunk: Chunk
+    """What the caller iterates over: a Chunk, or one of another wire format's."""
+
+    piece: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +181,9 @@ def _failed(reply: Reply) -> Failure:
 
 
 def stream(means: Means, request: Request) -> Script[Generation]:
-    """A stream that goes on over cuts. It ends with a Generation only after a finish reason was read."""
+    """See relay."""
     call, transcript = Call(means), Transcript(request)
-    reason = ""
-    while True:
-        before = transcript.tokens
-        failure = yield from _stream_once(call, transcript, reason)
-        transcript.end_if_full()
-        if transcript.finish_reason is not None:
-            return _generation(call, transcript)
-        reason = failure.detail
-        yield from _go_on(call, transcript, failure, progressed=transcript.tokens > before)
-
-
-def _generation(call: Call, transcript: Transcript) -> Generation:
+    yield from relay(call, transcript)
     return Generation(
         text=transcript.text,
         finish_reason=transcript.finish_reason or "",
@@ -204,22 +195,35 @@ def _generation(call: Call, transcript: Transcript) -> Generation:
     )
 
 
-def _stream_once(call: Call, transcript: Transcript, cut_by: str) -> Script[Failure]:
-    """One attempt, to its end. That it failed matters only while the transcript has no finish reason."""
+def relay(call: Call, account: Account) -> Script[None]:
+    """A stream that goes on over cuts. It ends without an error only after a finish reason was read."""
+    reason = ""
+    while True:
+        before = account.tokens
+        failure = yield from _stream_once(call, account, reason)
+        account.end_if_full()
+        if account.finish_reason is not None:
+            return
+        reason = failure.detail
+        yield from _go_on(call, account, failure, progressed=account.tokens > before)
+
+
+def _stream_once(call: Call, account: Account, cut_by: str) -> Script[Failure]:
+    """One attempt, to its end. That it failed matters only while the account has no finish reason."""
     timeouts = call.means.timeouts
-    transcript.begin_attempt()
+    account.begin_attempt()
     first_by = call.means.clock() + timeouts.first_token
-    head = yield call.send(transcript.continuation(), timeouts.first_token)
+    head = yield call.send(account.continuation(), timeouts.first_token)
     if not isinstance(head, Head):
         return _failed(head)
     if head.status != 200:
         return (yield from _refused(call, head))
-    events = _Events(SseDecoder(), tokens_before=transcript.tokens, cut_by=cut_by)
+    events = _Events(SseDecoder(), tokens_before=account.tokens, cut_by=cut_by)
     while events.ended is None:
         quiet_s = timeouts.read if events.heard else first_by - call.means.clock()
-        piece = yield call.read(_TAIL_S if transcript.finish_reason else quiet_s)
+        piece = yield call.read(_TAIL_S if account.finish_reason else quiet_s)
         if isinstance(piece, bytes):
-            yield from events.take(call, transcript, piece)
+            yield from events.take(call, account, piece)
         else:
             events.ended = _UNFINISHED if isinstance(piece, BodyEnd) else _failed(piece)
     return events.ended
@@ -235,40 +239,43 @@ class _Events:
         self.heard = False
         self.ended: Failure | None = None
 
-    def take(self, call: Call, transcript: Transcript, piece: bytes) -> Script[None]:
+    def take(self, call: Call, account: Account, piece: bytes) -> Script[None]:
         for data in self._decoder.feed(piece):
             if data == "[DONE]":
                 yield call.read(_BODY_END_S)
                 self.ended = _UNFINISHED
                 return
-            said = transcript.take(data)
-            if isinstance(said, Failure):
-                self.ended = said
+            pieces = account.take(data)
+            if isinstance(pieces, Failure):
+                self.ended = pieces
                 return
-            yield from self._hear(call, transcript, said)
+            yield from self._hear(call, account, pieces)
+            if account.stopped:
+                self.ended = _UNFINISHED
+                return
         if self._decoder.junk is not None:
             self.ended = Failure("junk", self._decoder.junk)
 
-    def _hear(self, call: Call, transcript: Transcript, said: str) -> Script[None]:
+    def _hear(self, call: Call, account: Account, pieces: Sequence[object]) -> Script[None]:
         if not self.heard and self._tokens_before:
             call.resumes += 1
             means, before = call.means, self._tokens_before
-            yield Tell(Resumed(means.request_id, call.attempts, self._cut_by, before, transcript.exact))
+            yield Tell(Resumed(means.request_id, call.attempts, self._cut_by, before, account.exact))
         self.heard = True
-        if said:
-            yield Emit(Chunk(said))
+        for piece in pieces:
+            yield Emit(piece)
 
 
-def _go_on(call: Call, transcript: Transcript, failure: Failure, *, progressed: bool) -> Script[None]:
+def _go_on(call: Call, account: Account, failure: Failure, *, progressed: bool) -> Script[None]:
     """Clear the way for the continuation of a cut stream, or raise."""
-    why_not = transcript.why_not_continuable() if transcript.tokens else None
+    why_not = account.why_not_continuable() if account.tokens else None
     if why_not is None and call.resumes >= call.means.policy.resumes:
         why_not = f"it was continued {call.resumes} times already"
     refused = failure.kind == "status" and not failure.retryable
-    if why_not is None and refused and not progressed and transcript.give_up_ids():
+    if why_not is None and refused and not progressed and account.give_up_ids():
         yield HangUp()
         return
-    received = Received(transcript.text, progressed)
+    received = Received(account.text, progressed)
     yield from _try_again(call, failure, received, why_not)
 
 
@@ -319,7 +326,7 @@ def _why_not(call: Call, failure: Failure, pause_s: float, progressed: bool) -> 
 def _raise(call: Call, failure: Failure, why_not: str, received: Received | None) -> NoReturn:
     text = received.text if received else ""
     message = f"{failure.detail}; {why_not}"
-    said = errors.Circumstances(call.means.request_id, call.attempts, text)
+    said = errors.Circumstances(call.means.request_id, call.attempts, text, failure.envelope)
     raise _error(call, failure, message, said, streaming=received is not None) from failure.cause
 
 

@@ -23,6 +23,9 @@ _SERVER_SIDE_TYPES = frozenset(
         "overloaded_error",
         "internal_error",
         "timeout",
+        # TGI's words for the same.
+        "generation",
+        "overloaded",
     }
 )
 _FINAL_CODES = frozenset({"resume_unsupported"})
@@ -37,7 +40,8 @@ _GATEWAY_GONE: Final[frozenset[FailureKind]] = frozenset({"unreachable", "lost",
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why one attempt did not finish. `unreachable`: nothing was sent; `lost`: no answer began; `cut`: it
-    began and broke off. `others_left`: another address of the service is yet untried."""
+    began and broke off. `others_left`: another address of the service is yet untried. `envelope`: the
+    service's own error, as JSON."""
 
     kind: FailureKind
     detail: str
@@ -47,6 +51,7 @@ class Failure:
     retry_after_s: float | None = None
     others_left: bool = False
     cause: Exception | None = None
+    envelope: object = None
 
 
 class RetryBudget:
@@ -141,7 +146,8 @@ def refusal(status: int, headers: Mapping[str, str], envelope: object, now: date
     asked = headers.get("x-should-retry", "").lower()
     retryable = asked == "true" or (asked != "false" and status in RETRYABLE_STATUS)
     detail = f"HTTP {status}: {message or 'no explanation'}"
-    return Failure("status", detail, retryable, status, code, retry_after_s(headers, now))
+    asked_s = retry_after_s(headers, now)
+    return Failure("status", detail, retryable, status, code, asked_s, envelope=envelope)
 
 
 def error_event(envelope: object) -> Failure:
@@ -152,7 +158,8 @@ def error_event(envelope: object) -> Failure:
         kind in _SERVER_SIDE_TYPES or code == "node_draining" or (number is not None and number >= 500)
     )
     retryable = server_side and code not in _FINAL_CODES
-    return Failure("event", f"error event {code or kind or '?'}: {message or '-'}", retryable, None, code)
+    detail = f"error event {code or kind or '?'}: {message or '-'}"
+    return Failure("event", detail, retryable, None, code, envelope=envelope)
 
 
 def _said(envelope: object) -> tuple[str, str | None, str | None]:

@@ -97,8 +97,8 @@ class Run(Generic[T]):
         self._reply: Reply = None
         self.result: T | None = None
 
-    def advance(self) -> Chunk | None:
-        """The next chunk, or None when the script has ended and `result` is set."""
+    def advance(self) -> object | None:
+        """The next piece, or None when the script has ended and `result` is set."""
         try:
             while not isinstance(command := self._script.send(self._reply), Emit):
                 self._reply = self._perform(command)
@@ -110,7 +110,7 @@ class Run(Generic[T]):
             self.close()
             raise
         self._reply = None
-        return command.chunk
+        return command.piece
 
     def _perform(self, command: Command) -> Reply:
         match command:
@@ -145,6 +145,7 @@ class Stream:
         chunk = self._run.advance()
         if chunk is None:
             raise StopIteration
+        assert isinstance(chunk, Chunk)
         return chunk
 
     @property

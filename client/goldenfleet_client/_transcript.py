@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeGuard
 
 from ._calls import Request, continuation_from_ids, continuation_from_text, has_text_prompt, not_continuable
 from ._retry import Failure, error_event
-from .types import Usage
+from ._stops import Stops
+from .types import Chunk, Usage
+
+
+class Account(Protocol):
+    """Collects a stream's events; knows whether it is finished and how it can go on if it was cut.
+
+    `exact` is False once it went on from text. `stopped`: a finish was found here that the service does not
+    know of, and nothing more is to be read.
+    """
+
+    exact: bool
+    finish_reason: str | None
+    stopped: bool
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    def begin_attempt(self) -> None: ...
+    def continuation(self) -> Request: ...
+    def take(self, data: str) -> Sequence[object] | Failure:
+        """One event's data: the pieces it adds for the caller, or why the stream cannot be read on."""
+
+    def end_if_full(self) -> None: ...
+    def why_not_continuable(self) -> str | None: ...
+    def give_up_ids(self) -> bool:
+        """Go on from text from here; False when that is so already or cannot be."""
 
 
 class Transcript:
-    """Collects events; knows whether the stream is finished and how it can go on if it was cut."""
+    """An Account of OpenAI's completions and chats."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -24,8 +51,10 @@ class Transcript:
         self._pieces = 0
         self._carried = 0
         self._usage: Usage | None = None
+        self._stops = Stops(request.body or {})
         self.finish_reason: str | None = None
         self.exact = True
+        self.stopped = False
 
     @property
     def text(self) -> str:
@@ -37,26 +66,29 @@ class Transcript:
         return len(self._ids) if self._all_text_has_ids else max(len(self._ids), self._pieces)
 
     @property
-    def left(self) -> int:
+    def left(self) -> int | None:
+        """Tokens that may still come; None without a limit."""
         allowed = (self._request.body or {}).get("max_tokens")
-        return (allowed if isinstance(allowed, int) else 0) - self.tokens
+        return allowed - self.tokens if isinstance(allowed, int) else None
 
     def begin_attempt(self) -> None:
         """Usage of a continuation counts what it was given as prompt: remember how much that was."""
         self._carried = self.tokens
         self._silent_ids = []
         self._usage = None
+        self._stops.cut_after(self.text)
 
-    def take(self, data: str) -> str | Failure:
-        """One event's data (not `[DONE]`): the text it adds, or why the stream cannot be read on."""
-        try:
-            event = json.loads(data)
-        except ValueError as exc:
-            return Failure("junk", "an event that is not JSON", cause=exc)
-        if not isinstance(event, dict):
-            return Failure("junk", "an event that is no object")
-        if event.get("error"):
-            return error_event(event)
+    def take(self, data: str) -> Sequence[object] | Failure:
+        event = read_event(data)
+        if isinstance(event, Failure):
+            return event
+        said = self.take_event(event)
+        if isinstance(said, Failure):
+            return said
+        return (Chunk(said),) if said else ()
+
+    def take_event(self, event: Mapping[str, object]) -> str | Failure:
+        """The text it adds."""
         self._take_usage(event.get("usage"))
         self._take_prompt_ids(event)
         choices = event.get("choices")
@@ -66,7 +98,10 @@ class Transcript:
         if not isinstance(choice, dict):
             return Failure("junk", "a choice that is no object")
         self._take_prompt_ids(choice)
-        text, ids = _text_of(choice), choice.get("token_ids")
+        text, ids = text_of(choice), choice.get("token_ids")
+        belongs = self._stops.across(text)
+        if belongs is not None:
+            self.finish_reason, self.stopped, text, ids = "stop", True, belongs, None
         if _whole_numbers(ids) and ids:
             self._take_ids(ids, said=bool(text or choice.get("finish_reason")))
         elif text:
@@ -74,7 +109,7 @@ class Transcript:
         if text:
             self._texts.append(text)
             self._pieces += 1
-        if choice.get("finish_reason"):
+        if choice.get("finish_reason") and not self.stopped:
             self.finish_reason = str(choice["finish_reason"])
         return text
 
@@ -101,29 +136,35 @@ class Transcript:
     @property
     def usage(self) -> Usage | None:
         """As counted by the service, summed over the attempts; by token ids where its count got lost."""
-        if self._usage is None and self._prompt_ids is not None and self._by_ids and self._ids:
+        if self._usage is None and self._prompt_ids is not None and self._ids_are_whole and self._ids:
             return Usage(len(self._prompt_ids), len(self._ids))
         return self._usage
 
     def end_if_full(self) -> None:
         """A stream that was cut after its last allowed token has nothing left to continue."""
-        if self.finish_reason is None and self.tokens and self.left <= 0:
+        full = self.left is not None and self.left <= 0
+        if self.finish_reason is None and self.tokens and full and not self._stops.lag:
             self.finish_reason = "length"
 
     def why_not_continuable(self) -> str | None:
         field = not_continuable(self._request)
         if field is not None:
             return f"{field} may not mean the same in a continuation"
+        if self.left is not None and self.left <= 0:
+            return "the last of its text may have been held back for a stop string"
         if not self._by_ids and not has_text_prompt(self._request):
             return "the service gave no token ids and the prompt is not text"
         return None
 
     @property
     def _by_ids(self) -> bool:
+        return self._ids_are_whole and self.left is not None and not self._stops.lag
+
+    @property
+    def _ids_are_whole(self) -> bool:
         return self.exact and self._prompt_ids is not None and self._all_text_has_ids
 
     def give_up_ids(self) -> bool:
-        """Go on from text from here; False when that is so already or cannot be."""
         possible = self._by_ids and has_text_prompt(self._request) and self.tokens > 0
         self.exact = self.exact and not possible
         return possible
@@ -143,11 +184,22 @@ def _listed_prompt(request: Request) -> list[int] | None:
     return prompt if isinstance(prompt, list) else None
 
 
+def read_event(data: str) -> dict[str, object] | Failure:
+    """One event's JSON object, unless it is an error."""
+    try:
+        event = json.loads(data)
+    except ValueError as exc:
+        return Failure("junk", "an event that is not JSON", cause=exc)
+    if not isinstance(event, dict):
+        return Failure("junk", "an event that is no object")
+    return error_event(event) if event.get("error") else event
+
+
 def _whole_numbers(ids: object) -> TypeGuard[list[int]]:
     return isinstance(ids, list) and all(type(token) is int for token in ids)
 
 
-def _text_of(choice: Mapping[str, object]) -> str:
+def text_of(choice: Mapping[str, object]) -> str:
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, Mapping) else choice.get("text")
     return text if isinstance(text, str) else ""

@@ -69,6 +69,15 @@ class Endpoint:
         )
 
 
+def header_value(name: str, value: str) -> str:
+    """Raises ConfigurationError; the message does not quote the value, which may be a secret."""
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
+        raise ConfigurationError(
+            f"{name} holds what an HTTP header cannot: a line end, a space around, or non-ASCII"
+        )
+    return value
+
+
 def head_of(response: httpx2.Response) -> Head:
     return Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
 
@@ -80,6 +89,10 @@ FOREIGN: Final = (httpx2.RequestError, OSError)
 def failure(exc: Exception, *, began: bool, others_left: bool = False) -> Failure:
     """`began`: the response's head had arrived."""
     detail = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    if distrust := _distrust(exc):
+        return Failure(
+            "unreachable", f"the certificate is not trusted: {distrust}", retryable=False, cause=exc
+        )
     if isinstance(exc, (httpx2.ConnectError, httpx2.ConnectTimeout)):
         return Failure("unreachable", detail, others_left=others_left, cause=exc)
     if isinstance(exc, (httpx2.TimeoutException, TimeoutError)):
@@ -87,3 +100,11 @@ def failure(exc: Exception, *, began: bool, others_left: bool = False) -> Failur
     if isinstance(exc, OSError):
         return Failure("unreachable", f"the host's address could not be looked up: {detail}", cause=exc)
     return Failure("cut" if began else "lost", detail, cause=exc)
+
+
+def _distrust(exc: BaseException) -> ssl.SSLCertVerificationError | None:
+    """httpx2 raises the same error for a refused connection and for a certificate; only the cause differs."""
+    cause: BaseException | None = exc
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

@@ -18,7 +18,7 @@ from ._calls import Message, Request, generation
 from ._plan import Means, Script, stream, unary
 from ._retry import RetryBudget
 from ._sync import Pools, Run, Stream, Wire
-from ._wire import Endpoint
+from ._wire import Endpoint, header_value
 from .errors import ConfigurationError
 from .types import Event, EventHook, Generation, Model, RetryPolicy, Timeouts
 
@@ -82,7 +82,8 @@ class _Calls:
         self._endpoint = Endpoint(base_url, resolver, clock, random)
         self._budget = RetryBudget(clock, ratio=budget_ratio, minimum=budget_minimum)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        self._headers |= {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        if api_key is not None:
+            self._headers["authorization"] = f"Bearer {header_value('api_key', api_key)}"
         self._model = model
         self._timeouts = timeouts or Timeouts()
         self._policy = retry or RetryPolicy()
@@ -90,6 +91,7 @@ class _Calls:
         self._clock = clock
         self._random = random
         self._new_id = new_id
+        self._closed = False
         self._open(self._endpoint.tls(verify))
 
     def _open(self, tls: ssl.SSLContext) -> None:
@@ -131,6 +133,8 @@ class _Calls:
         )
 
     def _means(self, options: Options) -> Means:
+        if self._closed:
+            raise ConfigurationError("the client is closed")
         return Means(
             clock=self._clock,
             today=lambda: datetime.now(UTC),
@@ -139,7 +143,7 @@ class _Calls:
             policy=self._policy,
             timeouts=options.get("timeouts", self._timeouts),
             headers=self._headers,
-            request_id=options.get("request_id") or self._new_id(),
+            request_id=header_value("request_id", options.get("request_id") or self._new_id()),
         )
 
 
@@ -180,6 +184,7 @@ class Client(_Calls):
         return run.result
 
     def close(self) -> None:
+        self._closed = True
         self._pools.close()
 
     def __enter__(self) -> Self:
@@ -224,6 +229,7 @@ class AsyncClient(_Calls):
         return run.result
 
     async def aclose(self) -> None:
+        self._closed = True
         await self._pools.aclose()
 
     async def __aenter__(self) -> Self:

@@ -13,7 +13,8 @@ What a call can raise:
   x DeadlineExceeded       the call's own deadline passed
   x StreamTruncated        a stream was cut and could not be continued
 
-Every one carries `request_id`, `attempts` and `text`: what had arrived when it was raised.
+Every one carries `request_id`, `attempts` and `text`: what had arrived when it was raised. `envelope` is the
+service's own error as JSON, where the last attempt ended in one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Circumstances:
     request_id: str = ""
     attempts: int = 0
     text: str = ""
+    envelope: object = None
 
 
 class GoldenfleetError(Exception):
@@ -41,6 +43,7 @@ class GoldenfleetError(Exception):
         self.request_id = at.request_id
         self.attempts = at.attempts
         self.text = at.text
+        self.envelope = at.envelope
 
 
 class ConfigurationError(GoldenfleetError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from goldenfleet_client import (
+    Client,
     ConfigurationError,
     ConnectionFailed,
     DeadlineExceeded,
@@ -295,11 +296,45 @@ def test_the_key_is_sent_and_not_shown(callers: Any, service: Any, acts: Any) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_tokens": 0}, {"extra": {"n": 2}}, {"extra": {"stream": False}}, {"maxtokens": 3}, {"model": ""}],
+    [
+        {"max_tokens": 0},
+        {"extra": {"n": 2}},
+        {"extra": {"stream": False}},
+        {"maxtokens": 3},
+        {"model": ""},
+        {"extra": {"user": object()}},
+        {"temperature": float("nan")},
+        {"stop": ["\ud800"]},
+        {"request_id": "a\r\nhost: b"},
+    ],
 )
 def test_wrong_calls_send_nothing(caller: Any, service: Any, options: Any) -> None:
     """A call that cannot mean anything is refused before anything is sent."""
     assert isinstance(caller.outcome("generate", "x", **options).error, ConfigurationError)
+    assert service.seen == []
+
+
+@pytest.mark.parametrize("messages", ["Hello", [1], ["Hello"]])
+def test_messages_that_are_none(caller: Any, service: Any, messages: Any) -> None:
+    """So is a chat whose messages are no messages."""
+    assert isinstance(caller.outcome("chat", messages).error, ConfigurationError)
+    assert service.seen == []
+
+
+@pytest.mark.parametrize("key", ["sk-\n", " sk", "sk-ключ", "sk\x00"])
+def test_keys_that_no_header_can_hold(callers: Any, key: str) -> None:
+    """Such a key is refused when the client is made, and not shown."""
+    with pytest.raises(ConfigurationError) as refused:
+        callers("http://127.0.0.1:1", api_key=key)
+    assert "sk" not in str(refused.value).replace("api_key", "")
+
+
+def test_a_closed_client(service: Any) -> None:
+    """A client that was closed says so, and sends nothing."""
+    client = Client(service.url, model="m")
+    client.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.generate("x")
     assert service.seen == []
 
 

@@ -68,14 +68,14 @@ def test_several_cuts_in_a_row(caller: Any, service: Any, acts: Any, name: str) 
 def test_a_continuation_repeats_the_sampling(caller: Any, service: Any, acts: Any) -> None:
     """A continuation asks for the rest under the same sampling and nothing else of the chat request."""
     service.then(acts.speak(events=3, cut=acts.reset), acts.speak())
-    caller.read(chat=True, max_tokens=20, temperature=0.5, seed=3, stop=["###"], extra={"top_k": 4})
+    caller.read(chat=True, max_tokens=20, temperature=0.5, seed=3, stop=["#"], extra={"top_k": 4})
     assert service.seen[1].body == {
         "model": "m",
         "prompt": [7, 8, 9, 100, 101, 102],
         "max_tokens": 17,
         "temperature": 0.5,
         "seed": 3,
-        "stop": ["###"],
+        "stop": ["#"],
         "top_k": 4,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -121,3 +121,12 @@ def test_a_route_tries_every_address_once(count: int, chance: float) -> None:
     assert tried[-1] == addresses[0]
     assert not route.others_left(addresses)
     assert route.choose(addresses, set(), chance) in addresses
+
+
+def test_address_families_take_turns() -> None:
+    """Where one family leads nowhere, the second attempt finds out; the system's first family begins."""
+    addresses = ["fd00::1", "fd00::2", "127.0.0.1", "127.0.0.2"]
+    route = Route()
+    tried = [route.choose(addresses, set(), 0.9) for _ in addresses]
+    assert tried == ["fd00::2", "127.0.0.2", "fd00::1", "127.0.0.1"]
+    assert Route().choose(addresses, {"fd00::1", "fd00::2"}, 0.0) == "127.0.0.1"
