@@ -78,6 +78,7 @@ class ServerProcess:
             self._app.handle,
             max_body_bytes=settings.max_body_bytes,
             max_connections=settings.max_connections,
+            keep_alive_s=settings.keep_alive_seconds,
             failed=self._telemetry.failed,
         )
         self._admin = Admin(

@@ -188,6 +188,11 @@ class Settings(BaseModel):
     heartbeat_seconds: Seconds = Field(
         default=15.0, description="A stream with nothing to say sends an SSE comment this often."
     )
+    keep_alive_seconds: Seconds = Field(
+        default=75.0,
+        description="How long a connection may be idle between requests; longer than a load balancer's idle "
+        "timeout, or it sends on a closed one and answers 502.",
+    )
     access_log: Literal["off", "troubled", "all"] = Field(
         default="troubled",
         description="A JSON line per request at its end: for none, for those that failed or took more than "

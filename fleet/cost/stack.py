@@ -14,7 +14,7 @@ from fleet.stack.settings_files import read_config
 from fleet.stack.volumes import IOPS_PER_MIBPS
 
 # Of fleet/stack/endpoints.py and web_firewall.py, which import pulumi; a test compares.
-INTERFACE_ENDPOINTS = 13
+INTERFACE_ENDPOINTS = 9
 WEB_FIREWALL_RULES = 3
 _GP3_BASE_IOPS = 3000
 _DEFAULT_REGION = "us-east-1"

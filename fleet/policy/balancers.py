@@ -83,6 +83,19 @@ def access_logs(of: Resource) -> Iterator[str]:
 
 
 @whole_rule(
+    "Balancers of production that speak TLS write connection logs.",
+    "Leave out security.accessLogs, or set it to true: connection logs come with it.",
+    [BALANCER],
+    production=True,
+)
+def connection_logs(of: Resource, stack: Stack) -> Iterator[str]:
+    listeners = stack.pointing("loadBalancerArn", of, LISTENER)
+    encrypts = any(listener.given.get("protocol") == "HTTPS" for listener in listeners)
+    if encrypts and not of.given.true("connectionLogs", "enabled"):
+        yield "connectionLogs.enabled is not true"
+
+
+@whole_rule(
     "A web firewall stands before the public balancer of production.",
     "Set edge.waf to managed, or to the ARN of a web ACL.",
     [BALANCER],
@@ -106,5 +119,6 @@ RULES = (
     desync_strictest,
     deletion_protection,
     access_logs,
+    connection_logs,
     web_firewall,
 )

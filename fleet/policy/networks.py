@@ -14,7 +14,7 @@ from fleet.policy.kinds import (
     SECURITY_GROUP,
     VPC,
 )
-from fleet.policy.model import Resource, Stack, Values, rule, whole_rule
+from fleet.policy.model import Resource, Stack, Values, listed, rule, whole_rule
 
 _SSH = 22
 _PUBLIC_PORTS = (80, 443)
@@ -85,6 +85,21 @@ def endpoints_private(of: Resource) -> Iterator[str]:
         yield "it has the VPC's default security group"
 
 
+@rule(
+    "What passes an endpoint is named, and asked with this account's credentials.",
+    "Give the endpoint a policy that names actions, with a condition on aws:PrincipalAccount.",
+    [ENDPOINT],
+)
+def endpoints_bounded(of: Resource) -> Iterator[str]:
+    if not of.given.has("policy"):
+        yield "it has no policy, so that everything passes"
+    for statement in of.given.document("policy"):
+        if any("*" in action for action in listed(statement.get("Action") or ["*"])):
+            yield f"its policy lets {statement.get('Action')} pass"
+        if not statement.get("Condition", "StringEquals", "aws:PrincipalAccount"):
+            yield "its policy lets credentials of other accounts pass"
+
+
 def _ways_in(of: Resource) -> list[Values]:
     if of.type == SECURITY_GROUP:
         return of.given.each("ingress")
@@ -125,4 +140,4 @@ def _before_public_balancer(of: Resource, stack: Stack) -> bool:
     return any(group in stack.behind(b, "securityGroups") for b in public for group in groups)
 
 
-RULES = (no_ssh, no_open_ingress, egress_https_only, flow_logs, endpoints_private)
+RULES = (no_ssh, no_open_ingress, egress_https_only, flow_logs, endpoints_private, endpoints_bounded)

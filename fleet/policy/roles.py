@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet.policy.kinds import ATTACHMENT, POLICY, ROLE, ROLE_POLICY
-from fleet.policy.model import Resource, Values, listed, rule
+from fleet.policy.model import Resource, Stack, Values, listed, rule, whole_rule
 
 _HOLDERS = (ROLE_POLICY, POLICY, ROLE)
 
@@ -15,6 +15,7 @@ UNSCOPED: frozenset[str] = frozenset(
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeAutoScalingInstances",
         "autoscaling:DescribeLifecycleHooks",
+        "autoscaling:DescribeScalingActivities",
         "ec2:DescribeInstances",
         "elasticloadbalancing:DescribeTargetHealth",
         # Bounded by its namespace.
@@ -29,6 +30,32 @@ UNSCOPED: frozenset[str] = frozenset(
 )
 """Actions that may stand with resource `*`: docs/policy.md says why."""
 
+# Of these AWS looks at the resource's tags (service authorization reference). What AWS makes out of ours, and
+# what people keep for us, has no tag of the stack.
+_TAGGED = frozenset(
+    f"{service}:{action}"
+    for service, actions in {
+        "autoscaling": (
+            "CompleteLifecycleAction",
+            "CreateOrUpdateTags",
+            "DetachInstances",
+            "EnterStandby",
+            "ExitStandby",
+            "RecordLifecycleActionHeartbeat",
+            "SetDesiredCapacity",
+            "SetInstanceHealth",
+            "SetInstanceProtection",
+            "StartInstanceRefresh",
+            "TerminateInstanceInAutoScalingGroup",
+            "UpdateAutoScalingGroup",
+        ),
+        "ec2": ("CreateTags", "RebootInstances", "StopInstances", "TerminateInstances"),
+        "elasticloadbalancing": ("DeregisterTargets", "RegisterTargets"),
+        "sqs": ("ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage", "SendMessage"),
+    }.items()
+    for action in actions
+)
+_STACK_TAG = "aws:ResourceTag/goldenfleet:stack"
 _CONDITIONED = frozenset({"cloudwatch:PutMetricData"})
 _AWS_MANAGED = "arn:aws:iam::aws:policy/"
 
@@ -66,6 +93,30 @@ def resources_named(of: Resource) -> Iterator[str]:
 
 
 @rule(
+    "What a role changes in groups, target groups, instances and queues has the stack's tag.",
+    f"Add the condition StringEquals {_STACK_TAG}: the stack's name.",
+    _HOLDERS,
+)
+def changes_within_stack(of: Resource) -> Iterator[str]:
+    for statement in _allowing(of):
+        changing = sorted(_TAGGED & set(listed(statement.get("Action") or [])))
+        if changing and not statement.get("Condition", "StringEquals", _STACK_TAG):
+            yield f"it allows {', '.join(changing)} whatever the tags"
+
+
+@whole_rule(
+    "A permissions boundary that one role has, every role of the stack has.",
+    "Set security.permissionsBoundary, and no boundary elsewhere.",
+    [ROLE],
+)
+def boundary_everywhere(of: Resource, stack: Stack) -> Iterator[str]:
+    if of.given.has("permissionsBoundary"):
+        return
+    if any(other.given.has("permissionsBoundary") for other in stack.of(ROLE)):
+        yield "it has no permissionsBoundary"
+
+
+@rule(
     "No policy of AWS's own is attached.",
     "Write out the actions that are needed: AWS's policies reach every resource of the account.",
     [ATTACHMENT, ROLE],
@@ -96,4 +147,11 @@ def _allowing(of: Resource) -> list[Values]:
     return [statement for statement in found if statement.get("Effect") == "Allow"]
 
 
-RULES = (actions_named, resources_named, no_broad_policy, roles_trust_services)
+RULES = (
+    actions_named,
+    resources_named,
+    changes_within_stack,
+    boundary_everywhere,
+    no_broad_policy,
+    roles_trust_services,
+)

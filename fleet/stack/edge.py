@@ -19,7 +19,8 @@ from fleet.stack.firewall import HTTP, HTTPS, SERVING_PORT
 from fleet.stack.naming import resource_name
 from fleet.stack.tags import of_tier
 
-# TLS 1.3 and 1.2 with forward secrecy, post-quantum where the client can: AWS's recommendation since 2025-09.
+# TLS 1.3 and 1.2 with forward secrecy, post-quantum where the client can: AWS's recommendation ("Security
+# policies for your Application Load Balancer"), and what its console sets; its API's default is of 2016.
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 
 # Two looks 10 s apart: as fast as AWS lets a balancer notice (interval 5-300, timeout 2-120, counts 2-10)
@@ -77,6 +78,9 @@ class Edge(pulumi.ComponentResource):
             desync_mitigation_mode="strictest",
             enable_deletion_protection=plan.protected,
             access_logs=_access_logs(plan),
+            connection_logs=_connection_logs(plan),
+            # Whoever is on call can take the balancer out of a zone that fails; it costs nothing.
+            enable_zonal_shift=not plan.internal,
             opts=self._child,
         )
 
@@ -126,6 +130,15 @@ class Edge(pulumi.ComponentResource):
             default_actions=[action],
             opts=self._child,
         )
+
+
+def _connection_logs(plan: EdgePlan) -> aws.lb.LoadBalancerConnectionLogsArgs | None:
+    """Whose handshakes fail, and why, is in no access log; nor is who still has an old TLS."""
+    if plan.log_bucket is None or plan.certificate_arn is None:
+        return None
+    return aws.lb.LoadBalancerConnectionLogsArgs(
+        bucket=plan.log_bucket, prefix=f"{plan.tier}-connections", enabled=True
+    )
 
 
 def _access_logs(plan: EdgePlan) -> aws.lb.LoadBalancerAccessLogsArgs | None:

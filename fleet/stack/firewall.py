@@ -82,6 +82,10 @@ class Firewall(pulumi.ComponentResource):
                 self._allow_clients(port, block)
         self.register_outputs({})
 
+    def reach(self, part: str, foreign_group: str, port: int, what: str) -> None:
+        """Let `part` talk to what others run behind a security group of theirs."""
+        self._join(resource_name(self._stack, f"{part}-{what}"), self.group(part), foreign_group, port)
+
     def group(self, part: str) -> pulumi.Output[str]:
         return self._groups[part].id
 
@@ -93,14 +97,17 @@ class Firewall(pulumi.ComponentResource):
 
     def _allow(self, flow: Flow) -> None:
         name = resource_name(self._stack, f"{flow.source}-{flow.target}-{flow.port}")
-        source, target = self.group(flow.source), self.group(flow.target)
+        self._join(name, self.group(flow.source), self.group(flow.target), flow.port)
+
+    def _join(self, name: str, source: pulumi.Input[str], target: pulumi.Input[str], port: int) -> None:
+        """By a rule at both ends."""
         aws.vpc.SecurityGroupEgressRule(
             name,
             security_group_id=source,
             referenced_security_group_id=target,
             ip_protocol="tcp",
-            from_port=flow.port,
-            to_port=flow.port,
+            from_port=port,
+            to_port=port,
             opts=self._child,
         )
         aws.vpc.SecurityGroupIngressRule(
@@ -108,8 +115,8 @@ class Firewall(pulumi.ComponentResource):
             security_group_id=target,
             referenced_security_group_id=source,
             ip_protocol="tcp",
-            from_port=flow.port,
-            to_port=flow.port,
+            from_port=port,
+            to_port=port,
             opts=self._child,
         )
 

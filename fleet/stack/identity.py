@@ -3,20 +3,26 @@
 Session Manager gets the actions that it needs (AWS Systems Manager guide, "Add Session Manager permissions to
 an existing IAM role") and not the managed policy AmazonSSMManagedInstanceCore, which lets a node read every
 parameter of the account.
+
+Where AWS looks at a resource's tags for an action (service authorization reference: Auto Scaling, Elastic
+Load Balancing V2, SQS and Systems Manager have aws:ResourceTag; log streams have no tags), the stack's tag
+is demanded beside the ARN.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from fleet.stack import fallback, scaling
+from fleet.stack.encryption import Account
 from fleet.stack.naming import resource_name
-from fleet.stack.tags import of_tier
+from fleet.stack.tags import STACK, of_tier
 
 Statement = dict[str, Any]
 
@@ -28,6 +34,7 @@ _SESSION_MANAGER = (
     "ssmmessages:OpenDataChannel",
 )
 _DISCOVERY = ("ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetHealth")
+_CHANGING_GROUPS = ("autoscaling:CompleteLifecycleAction", "autoscaling:DetachInstances")
 _LOOKING_UP = (
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
@@ -40,6 +47,11 @@ def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> Sta
     return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
 
 
+def of_stack(stack: str, statement: Statement) -> Statement:
+    """The statement, for what has the stack's tag only."""
+    return {**statement, "Condition": {"StringEquals": {f"aws:ResourceTag/{STACK}": stack}}}
+
+
 def policy(statements: Sequence[Statement]) -> pulumi.Output[str]:
     return pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
@@ -49,21 +61,56 @@ def trust(service: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def node_statements(
-    config_parameter_arn: pulumi.Input[str],
-    log_group_arn: pulumi.Input[str],
-    secrets: Sequence[str],
-    discovers: bool,
-) -> list[Statement]:
-    """A node reads its configuration and secrets, and writes its log; a gateway finds model nodes too."""
-    statements = [
-        allow(["ssm:GetParameter"], [config_parameter_arn]),
-        *(_reading(reference, config_parameter_arn) for reference in secrets),
-        allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group_arn, ":*")]),
-        allow(_SESSION_MANAGER, ["*"]),
-        _publishing(),
+@dataclass(frozen=True)
+class NodeNeeds:
+    """What a tier's nodes do in AWS."""
+
+    config_parameter_arn: pulumi.Input[str]
+    log_group_arn: pulumi.Input[str]
+    secrets: Sequence[str] = ()
+    """What its settings refer to: ssm:/name or secretsmanager:name."""
+    discovers: bool = False
+    """Whether they find other nodes, as gateways do."""
+    weights: Sequence[str] = ()
+    """Where in S3 their weights are: s3://bucket/prefix."""
+    key_arn: pulumi.Input[str] | None = None
+    """Of the key that the stack's secrets may be encrypted by."""
+
+
+def node_statements(stack: str, needs: NodeNeeds) -> Iterator[Statement]:
+    """A node reads its configuration, secrets and weights, and writes its log; a gateway finds nodes too."""
+    yield of_stack(stack, allow(["ssm:GetParameter"], [needs.config_parameter_arn]))
+    for reference in needs.secrets:
+        yield _reading(reference, needs.config_parameter_arn)
+    if needs.secrets and needs.key_arn is not None:
+        yield _decrypting_secrets(needs.key_arn)
+    if needs.weights:
+        yield from reading_weights(needs.weights, Account.here().partition)
+    yield allow(
+        ["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(needs.log_group_arn, ":*")]
+    )
+    yield allow(_SESSION_MANAGER, ["*"])
+    yield _publishing()
+    if needs.discovers:
+        yield allow(_DISCOVERY, ["*"])
+
+
+def reading_weights(prefixes: Sequence[str], partition: str) -> list[Statement]:
+    """Objects below each s3://bucket/prefix, and their list: engines that stream weights ask for it."""
+    places = [prefix.removeprefix("s3://").partition("/") for prefix in prefixes]
+    objects = [f"arn:{partition}:s3:::{bucket}/{below}*" for bucket, _, below in places]
+    lists = [
+        allow(["s3:ListBucket"], [f"arn:{partition}:s3:::{bucket}"])
+        | {"Condition": {"StringLike": {"s3:prefix": f"{below}*"}}}
+        for bucket, _, below in places
     ]
-    return [*statements, allow(_DISCOVERY, ["*"])] if discovers else statements
+    return [allow(["s3:GetObject"], objects), *lists]
+
+
+def _decrypting_secrets(key_arn: pulumi.Input[str]) -> Statement:
+    """Through the services that keep secrets only: the same key has the disks of all tiers."""
+    condition = {"StringLike": {"kms:ViaService": ["ssm.*", "secretsmanager.*"]}}
+    return allow(["kms:Decrypt"], [key_arn]) | {"Condition": condition}
 
 
 def _publishing() -> Statement:
@@ -90,6 +137,7 @@ def _reading(reference: str, neighbour_arn: pulumi.Input[str]) -> Statement:
 
 
 def control_statements(
+    stack: str,
     queue_arn: pulumi.Input[str],
     group_arns: Sequence[pulumi.Input[str]],
     target_group_arns: Sequence[pulumi.Input[str]],
@@ -101,30 +149,38 @@ def control_statements(
     """
     return [
         *([] if key_arn is None else [allow(["kms:Decrypt"], [key_arn])]),
-        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [queue_arn]),
-        allow(["autoscaling:CompleteLifecycleAction", "autoscaling:DetachInstances"], group_arns),
-        allow(["elasticloadbalancing:DeregisterTargets"], target_group_arns),
+        of_stack(
+            stack,
+            allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [queue_arn]),
+        ),
+        of_stack(stack, allow(_CHANGING_GROUPS, group_arns)),
+        of_stack(stack, allow(["elasticloadbalancing:DeregisterTargets"], target_group_arns)),
         allow(_LOOKING_UP, ["*"]),
     ]
+
+
+def bounding(boundary_arn: str) -> pulumi.ResourceTransformation:
+    """Puts the permissions boundary on every role, so that no component can forget it."""
+
+    def bound(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if not isinstance(args.resource, aws.iam.Role):
+            return None
+        return pulumi.ResourceTransformationResult(
+            {**args.props, "permissions_boundary": boundary_arn}, args.opts
+        )
+
+    return bound
 
 
 class NodeIdentity(pulumi.ComponentResource):
     """Role and profile of one tier. Depend on it where nodes boot, or they meet a role without a policy."""
 
-    def __init__(
-        self,
-        stack: str,
-        tier: str,
-        config_parameter_arn: pulumi.Input[str],
-        log_group_arn: pulumi.Input[str],
-        secrets: Sequence[str],
-        discovers: bool,
-    ) -> None:
+    def __init__(self, stack: str, tier: str, needs: NodeNeeds) -> None:
         name = resource_name(stack, f"{tier}-node")
         super().__init__("goldenfleet:stack:NodeIdentity", name, None, of_tier(tier))
         child = pulumi.ResourceOptions(parent=self)
         role = aws.iam.Role(name, assume_role_policy=trust("ec2.amazonaws.com"), opts=child)
-        statements = node_statements(config_parameter_arn, log_group_arn, secrets, discovers)
+        statements = list(node_statements(stack, needs))
         aws.iam.RolePolicy(name, role=role.name, policy=policy(statements), opts=child)
         self.profile = aws.iam.InstanceProfile(name, role=role.name, opts=child)
         self.register_outputs({"roleArn": role.arn})
@@ -145,7 +201,7 @@ class ControlIdentity(pulumi.ComponentResource):
         super().__init__("goldenfleet:stack:ControlIdentity", name)
         child = pulumi.ResourceOptions(parent=self)
         self.role = aws.iam.Role(name, assume_role_policy=trust("lambda.amazonaws.com"), opts=child)
-        statements = control_statements(queue_arn, group_arns, target_group_arns, key_arn)
+        statements = control_statements(stack, queue_arn, group_arns, target_group_arns, key_arn)
         statements += fallback.statements(stack, group_arns)
         aws.iam.RolePolicy(name, role=self.role.name, policy=policy(statements), opts=child)
         self.register_outputs({"roleArn": self.role.arn})

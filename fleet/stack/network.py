@@ -14,6 +14,8 @@ import pulumi_aws as aws
 
 from fleet.errors import SettingsError
 from fleet.stack import settings
+from fleet.stack.encryption import Account
+from fleet.stack.endpoints import s3_policy
 from fleet.stack.existing_network import Found, find
 from fleet.stack.naming import resource_name
 
@@ -31,8 +33,11 @@ class Network(pulumi.ComponentResource):
     public_blocks: Sequence[IPv4Network]
     """Where the load balancer's own addresses are from."""
 
-    def __init__(self, stack: str, plan: settings.Network, nodes: int) -> None:
-        """`nodes` is how many a zone must have room for. Raises SettingsError."""
+    def __init__(self, stack: str, plan: settings.Network, nodes: int, weights: Sequence[str]) -> None:
+        """`nodes` is how many a zone must have room for, `weights` where in S3 they read.
+
+        Raises SettingsError.
+        """
         self._name = resource_name(stack, "network")
         found = find(plan.existing, nodes) if plan.existing else None
         super().__init__("goldenfleet:stack:Network", self._name)
@@ -40,7 +45,7 @@ class Network(pulumi.ComponentResource):
         if found is not None:
             self._live_in(found)
         else:
-            self._make(plan)
+            self._make(plan, weights)
         self.register_outputs({"vpcId": self.vpc_id})
 
     def _live_in(self, found: Found) -> None:
@@ -49,7 +54,7 @@ class Network(pulumi.ComponentResource):
         self.private_subnet_ids = found.private_subnet_ids
         self.public_blocks = found.public_blocks
 
-    def _make(self, plan: settings.Network) -> None:
+    def _make(self, plan: settings.Network, weights: Sequence[str]) -> None:
         zones = chosen_zones(aws.get_availability_zones(state="available").names, plan.zones)
         self.vpc_id = aws.ec2.Vpc(
             self._name,
@@ -68,7 +73,7 @@ class Network(pulumi.ComponentResource):
             tables = [self._table("private", self.private_subnet_ids)]
         else:
             tables = self._to_nat(zones[:1] if plan.nat == "single" else zones, internet)
-        self._to_s3([table.id for table in tables])
+        self._to_s3([table.id for table in tables], weights)
 
     def _subnets(
         self, kind: str, zones: Sequence[str], blocks: Sequence[IPv4Network]
@@ -136,14 +141,16 @@ class Network(pulumi.ComponentResource):
             )
         return table
 
-    def _to_s3(self, tables: Sequence[pulumi.Output[str]]) -> None:
-        """Weights and packages come from S3; this way they cost no NAT traffic."""
+    def _to_s3(self, tables: Sequence[pulumi.Output[str]], weights: Sequence[str]) -> None:
+        """Weights come from S3; this way they cost no NAT traffic."""
+        account = Account.here()
         aws.ec2.VpcEndpoint(
             f"{self._name}-s3",
             vpc_id=self.vpc_id,
-            service_name=f"com.amazonaws.{aws.get_region().region}.s3",
+            service_name=f"com.amazonaws.{account.region}.s3",
             vpc_endpoint_type="Gateway",
             route_table_ids=list(tables),
+            policy=s3_policy(account, weights),
             opts=self._child,
         )
 

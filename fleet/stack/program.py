@@ -15,17 +15,20 @@ from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
 from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
-from fleet.stack.identity import ControlIdentity
+from fleet.stack.identity import ControlIdentity, bounding
 from fleet.stack.image import Image, published
 from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import Observability, TierLogs
 from fleet.stack.scaling_policies import published_by
-from fleet.stack.settings import GatewayTier, ModelTier, Settings
+from fleet.stack.settings import GatewayTier, ModelTier, Settings, Telemetry
 from fleet.stack.tier import Tier, TierPlan, boot_problem, volume_problem
 from fleet.stack.web_firewall import WebFirewall
 
+
+Told = dict[str, pulumi.Input[str] | float]
+"""What a tier's nodes boot with."""
 
 class Ground(NamedTuple):
     """What all tiers stand on, all of it there before a node boots."""
@@ -62,6 +65,8 @@ def build(settings: Settings) -> None:
     shared = {tags.STACK: stack, tags.TIER: tags.SHARED}
     pulumi.runtime.register_stack_transformation(tags.tagging(shared))
     # Before the first resource: a missing image leaves nothing half made.
+    if settings.security.permissions_boundary is not None:
+        pulumi.runtime.register_stack_transformation(bounding(settings.security.permissions_boundary))
     images = {tier.name: _image(settings, tier) for tier in settings.tiers}
 
     ground = _ground(settings)
@@ -70,7 +75,7 @@ def build(settings: Settings) -> None:
     made: dict[str, tuple[Tier, Edge]] = {}
     in_order: tuple[GatewayTier | ModelTier, ...] = (*settings.models, settings.gateway)
     for tier in in_order:
-        secrets = _secrets(settings) if tier is settings.gateway else []
+        secrets = _secrets(settings, tier)
         plan = TierPlan(stack, images[tier.name], tier, told[tier.name], secrets, ground.key_arn)
         made[tier.name] = _tier(settings, plan, ground, edges[tier.name]), edges[tier.name]
     _, public = made[settings.gateway.name]
@@ -85,21 +90,24 @@ def build(settings: Settings) -> None:
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 
-def _told(
-    settings: Settings, network: Network, edges: Mapping[str, Edge]
-) -> dict[str, dict[str, pulumi.Input[str]]]:
+def _told(settings: Settings, network: Network, edges: Mapping[str, Edge]) -> dict[str, Told]:
     """Tier -> what its nodes boot with."""
     groups = [
         pulumi.Output.concat("target-group:", edges[tier.name].target_group.arn) for tier in settings.models
     ]
     nodes = pulumi.Output.all(*groups).apply(",".join)
-    told: dict[str, dict[str, pulumi.Input[str]]] = {t.name: _engine(t) for t in settings.models}
+    told: dict[str, Told] = {t.name: _engine(t) for t in settings.models}
     told[settings.gateway.name] = {"nodes": nodes, **_access(settings, network)}
     # What dashboards and alarms look at: a node that is gone cannot be asked.
-    return {tier: {**own, "node_metrics": "on"} for tier, own in told.items()}
+    common: Told = {
+        "node_metrics": "on",
+        "keep_alive_seconds": settings.edge.keep_alive_seconds,
+        **_telemetry(settings.telemetry),
+    }
+    return {tier: {**own, **common} for tier, own in told.items()}
 
 
-def _engine(tier: ModelTier) -> dict[str, pulumi.Input[str]]:
+def _engine(tier: ModelTier) -> Told:
     return {
         "engine": tier.engine,
         **({"engine_model": tier.model} if tier.model else {}),
@@ -110,6 +118,14 @@ def _engine(tier: ModelTier) -> dict[str, pulumi.Input[str]]:
 def _access(settings: Settings, network: Network) -> dict[str, str]:
     """The gateways' settings about who may ask; of where from, they take the balancer's word."""
     access = settings.access
+def _telemetry(telemetry: Telemetry) -> Told:
+    told: Told = {"access_log": telemetry.access_log}
+    if telemetry.traces_url is None:
+        return told
+    told |= {"traces_url": telemetry.traces_url, "traces_share": telemetry.traces_share}
+    return told | ({"traces_headers": telemetry.traces_headers} if telemetry.traces_headers else {})
+
+
     told: dict[str, str | None] = {
         "auth": "off" if access.open else "on",
         "keys": access.keys_of(settings.stack),
@@ -122,8 +138,10 @@ def _access(settings: Settings, network: Network) -> dict[str, str]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _secrets(settings: Settings) -> list[str]:
-    named = (settings.access.keys_of(settings.stack), settings.access.limits_url)
+def _secrets(settings: Settings, tier: GatewayTier | ModelTier) -> list[str]:
+    """What the tier's nodes are told to read: all of them trace, gateways alone ask who asks."""
+    asking = (settings.access.keys_of(settings.stack), settings.access.limits_url)
+    named = (*(asking if tier is settings.gateway else ()), *settings.telemetry.secrets)
     return [reference for reference in named if reference is not None]
 
 
@@ -135,7 +153,8 @@ def _image(settings: Settings, tier: GatewayTier | ModelTier) -> Image:
 
 
 def _ground(settings: Settings) -> Ground:
-    network = Network(settings.stack, settings.network, settings.most_nodes)
+    weights = [prefix for tier in settings.models for prefix in tier.weights_from]
+    network = Network(settings.stack, settings.network, settings.most_nodes, weights)
     ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
     firewall = Firewall(
         settings.stack,
@@ -150,6 +169,13 @@ def _ground(settings: Settings) -> Ground:
     key_arn = _key(settings)
     notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn)
     endpoints = None
+    if settings.access.limits_security_group is not None:
+        firewall.reach(
+            settings.gateway.name,
+            settings.access.limits_security_group,
+            settings.access.limits_port,
+            "limits",
+        )
     if settings.network.endpoints:
         door = firewall.group(ENDPOINTS)
         endpoints = Endpoints(settings.stack, network.vpc_id, network.private_subnet_ids, door)

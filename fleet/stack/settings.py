@@ -24,6 +24,7 @@ from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
 from fleet.stack.settings_network import Network
 from fleet.stack.settings_security import Security
+from fleet.stack.settings_telemetry import Telemetry
 from fleet.stack.settings_tier import GatewayTier, ModelTier, Tier
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Network",
     "Security",
     "Settings",
+    "Telemetry",
     "Tier",
     "load_settings",
 ]
@@ -81,6 +83,11 @@ class Settings(Group):
         json_schema_extra=when(
             "Where auditors ask; production has logs of who asked and who talked to whom."
         ),
+    )
+    telemetry: Telemetry = Field(
+        default=Telemetry(),
+        description="What nodes tell beyond their metrics: logs of requests, and traces.",
+        json_schema_extra=when("Where requests are to be followed through the fleet."),
     )
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
         default=14,
@@ -229,11 +236,16 @@ def _production_tier_problems(tier: GatewayTier | ModelTier) -> Iterator[str]:
 
 def _network_problems(settings: Settings) -> Iterator[str]:
     network = settings.network
-    if settings.access.jwks_url is not None and not network.leads_out:
-        yield (
-            f"{NAMESPACE}:access.jwksUrl is set, and {NAMESPACE}:network.nat is none: no node could reach "
-            "it; set nat to single or per-zone, or use keys"
-        )
+    outside = {
+        "access.jwksUrl": settings.access.jwks_url,
+        "telemetry.tracesUrl": settings.telemetry.traces_url,
+    }
+    for name, url in outside.items():
+        if url is not None and not network.leads_out:
+            yield (
+                f"{NAMESPACE}:{name} is set, and {NAMESPACE}:network.nat is none: no node could reach it; "
+                f"set nat to single or per-zone, or remove {name}"
+            )
     if network.existing is not None:
         return  # its subnets are looked at by `up`
     # AWS keeps five addresses of every subnet; a spot drought in the other zones puts every node into one.

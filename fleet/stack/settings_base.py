@@ -8,6 +8,7 @@ explain` are made of them, and a test fails without.
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -38,8 +39,25 @@ WebAclArn = Annotated[
     str,
     StringConstraints(pattern=r"^arn:aws[a-z-]*:wafv2:[a-z0-9-]+:\d{12}:regional/webacl/[^/]+/[0-9a-f-]+$"),
 ]
+PolicyArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[\x21-\x7e]{1,512}$")
+]
+SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]
 SecretReference = Annotated[
     str, StringConstraints(pattern=r"^(ssm:/[A-Za-z0-9_./-]+|secretsmanager:[A-Za-z0-9/_+=.@:-]+)$")
 ]
 HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^/?#@\s]+(/[^#\s]*)?$")]
 Count = Annotated[int, Field(ge=0, le=1000)]
+
+_HTTPS = 443
+
+
+def port_problem(name: str, url: str | None) -> str | None:
+    """Why no node could reach `url`, which is the setting `name`; None when one could."""
+    try:
+        port = None if url is None else urlsplit(url).port
+    except ValueError:
+        return f"{name} has a port that is none: leave it out"
+    if port in (None, _HTTPS):
+        return None
+    return f"{name} names port {port}, and nodes reach others by HTTPS on {_HTTPS} only: serve it there"

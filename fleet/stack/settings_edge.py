@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from fleet.stack.settings_base import CertificateArn, Domain, Group, WebAclArn, when
 
+_LONGER_SECONDS = 15
+
 
 class Edge(Group):
     certificate_arn: CertificateArn | None = Field(
@@ -27,14 +29,23 @@ class Edge(Group):
         description="Where clients may come from.",
         json_schema_extra=when("Where you know your clients' networks."),
     )
-    # Below the 75 s for which servers keep idle connections, or the balancer sends on closed ones: 502.
+    # Above the 15 s after which a stream gets a comment; a request lives 600 s at most.
     idle_timeout_seconds: int = Field(
-        default=60,
-        ge=10,
-        le=70,
-        description="How long a connection may be silent, also in a stream.",
-        json_schema_extra=when("Lower it where idle clients hold too many connections."),
+        default=300,
+        ge=30,
+        le=600,
+        description="How long a connection may be silent before it is cut: the longest that an answer which "
+        "is no stream may take. Streams are never silent so long. Servers keep idle connections 15 s longer.",
+        json_schema_extra=when(
+            "Raise it where long answers are asked for in one piece; lower it where streams are all that is "
+            "asked for, so that clients of a gateway that vanished hear of it sooner."
+        ),
     )
+
+    @property
+    def keep_alive_seconds(self) -> int:
+        """For servers: a balancer that sends on a connection which they have closed answers 502."""
+        return self.idle_timeout_seconds + _LONGER_SECONDS
 
     waf: Literal["none", "managed"] | WebAclArn = Field(
         default="none",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fleet.stack.settings_base import Group, KeyArn, when
+from fleet.stack.settings_base import Group, KeyArn, PolicyArn, when
 
 
 class Security(Group):
@@ -15,6 +15,11 @@ class Security(Group):
         description="Whose key encrypts volumes, the notice queue and logs: AWS's, one of the stack's own, "
         "or one that exists, by its ARN. An existing key must let in what docs/stack.md lists.",
         json_schema_extra=when("Where you must be able to take access to data away, or to see who had it."),
+    )
+    permissions_boundary: PolicyArn | None = Field(
+        default=None,
+        description="IAM policy that bounds every role of the stack, by its ARN.",
+        json_schema_extra=when("Where your account lets nobody make a role without one."),
     )
     access_logs: bool | None = Field(
         default=None,

@@ -23,6 +23,10 @@ WARMUP_SECONDS = 120
 """Of a node whose image nobody has measured."""
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
+S3Prefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.()/-]*$", max_length=512),
+]
 
 
 class Capacity(Group):
@@ -240,6 +244,15 @@ class ModelTier(BaseTier):
     def _gpus_are_not_scaled_by_cpu(cls, given: Any) -> Any:
         """CPU says little of a node whose engine computes on GPUs: unless it is asked for, nobody looks."""
         if not isinstance(given, dict) or given.get("engine") not in GPU_ENGINES:
+    weights_from: tuple[S3Prefix, ...] = Field(
+        default=(),
+        max_length=10,
+        description="Where in S3 nodes may read their weights, as s3://bucket/prefix.",
+        json_schema_extra=when(
+            "Where the recipe's weights.strategy is s3-nvme or s3-stream: nodes may read nothing in S3 "
+            "otherwise."
+        ),
+    )
             return given
         scaling = given.get("scaling", {})
         return (

@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from fleet.stack.edge import Edge
 from fleet.stack.fallback import rules_tag
-from fleet.stack.identity import NodeIdentity
+from fleet.stack.identity import NodeIdentity, NodeNeeds
 from fleet.stack.image import Image
 from fleet.stack.naming import GATEWAY, config_parameter, resource_name
 from fleet.stack.observability_names import GROUP_METRICS
@@ -32,12 +32,12 @@ class TierPlan:
     stack: str
     image: Image
     settings: GatewayTier | ModelTier
-    node_config: Mapping[str, pulumi.Input[str]]
+    node_config: Mapping[str, pulumi.Input[str] | float]
     """What `goldenfleet-boot` reads from the tier's parameter."""
     secrets: Sequence[str] = ()
     """What its settings refer to and its nodes may read: ssm:/name or secretsmanager:name."""
     key_arn: pulumi.Input[str] | None = None
-    """Of the key that encrypts its volumes; None is EBS's own."""
+    """Of the key that encrypts its volumes, and may encrypt its secrets; None is EBS's own."""
 
     @property
     def name(self) -> str:
@@ -59,8 +59,7 @@ class Tier(pulumi.ComponentResource):
         self._plan = plan
         self._child = pulumi.ResourceOptions(parent=self)
         config = self._config()
-        discovers = plan.settings.role == GATEWAY
-        identity = NodeIdentity(plan.stack, plan.name, config.arn, log_group_arn, plan.secrets, discovers)
+        identity = NodeIdentity(plan.stack, plan.name, _needs(plan, config.arn, log_group_arn))
         self.image_id = plan.image.id
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]
@@ -140,6 +139,20 @@ class Tier(pulumi.ComponentResource):
 def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
     """Both results of a terminate hook end the instance; CONTINUE lets other hooks run first, ABANDON would
     skip them.
+def _needs(
+    plan: TierPlan, config_parameter_arn: pulumi.Input[str], log_group_arn: pulumi.Input[str]
+) -> NodeNeeds:
+    tier = plan.settings
+    return NodeNeeds(
+        config_parameter_arn,
+        log_group_arn,
+        secrets=plan.secrets,
+        discovers=tier.role == GATEWAY,
+        weights=tier.weights_from if isinstance(tier, ModelTier) else (),
+        key_arn=plan.key_arn,
+    )
+
+
     """
     return aws.autoscaling.GroupInitialLifecycleHookArgs(
         name="drain",

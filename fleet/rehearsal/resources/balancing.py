@@ -134,12 +134,16 @@ LOAD_BALANCER_ATTRIBUTES = {
     "enableDeletionProtection": Attribute("deletion_protection.enabled", False),
     "enableHttp2": Attribute("routing.http2.enabled", True),
     "enableWafFailOpen": Attribute("waf.fail_open.enabled", False),
+    "enableZonalShift": Attribute("zonal_shift.config.enabled", False),
     "enableXffClientPort": Attribute("routing.http.xff_client_port.enabled", False),
     "preserveHostHeader": Attribute("routing.http.preserve_host_header.enabled", False),
     "xffHeaderProcessingMode": Attribute("routing.http.xff_header_processing.mode", "append"),
     "accessLogs.enabled": Attribute("access_logs.s3.enabled", False),
     "accessLogs.bucket": Attribute("access_logs.s3.bucket", ""),
     "accessLogs.prefix": Attribute("access_logs.s3.prefix", ""),
+    "connectionLogs.enabled": Attribute("connection_logs.s3.enabled", False),
+    "connectionLogs.bucket": Attribute("connection_logs.s3.bucket", ""),
+    "connectionLogs.prefix": Attribute("connection_logs.s3.prefix", ""),
 }
 
 
@@ -154,6 +158,7 @@ class LoadBalancer(_Balancing):
     settled = frozenset({key.partition(".")[0] for key in LOAD_BALANCER_ATTRIBUTES})
     updates: ClassVar[Mapping[str, Any]] = {
         "accessLogs": {},
+        "connectionLogs": {},
         "ipAddressType": "ipv4",
         "securityGroups": REQUIRED,
         "subnets": REQUIRED,

@@ -26,6 +26,7 @@ class Role(Handler):
         "description": "",
         "forceDetachPolicies": False,
         "maxSessionDuration": 3600,
+        "permissionsBoundary": None,
         "tags": {},
     }
 
@@ -53,6 +54,8 @@ class Role(Handler):
             aws.call(
                 "iam.UpdateRole", RoleName=identity, Description=description, MaxSessionDuration=duration
             )
+        if "permissionsBoundary" in changed:
+            _bound(aws, identity, want.get("permissionsBoundary"))
         if "tags" in changed:
             _retag(aws, "Role", identity, want)
 
@@ -66,6 +69,13 @@ class Role(Handler):
             for policy in aws.call("iam.ListAttachedRolePolicies", RoleName=identity)["AttachedPolicies"]:
                 aws.call("iam.DetachRolePolicy", RoleName=identity, PolicyArn=policy["PolicyArn"])
         aws.call("iam.DeleteRole", RoleName=identity)
+
+
+def _bound(aws: Aws, role: str, boundary: str | None) -> None:
+    if boundary is None:
+        aws.call("iam.DeleteRolePermissionsBoundary", RoleName=role)
+    else:
+        aws.call("iam.PutRolePermissionsBoundary", RoleName=role, PermissionsBoundary=boundary)
 
 
 class RolePolicy(Handler):

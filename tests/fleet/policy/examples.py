@@ -95,13 +95,21 @@ def listeners(action: str) -> Stack:
     ]
 
 
+def encrypting(**balancer: Any) -> Stack:
+    return [
+        made(kinds.BALANCER, "lb", **balancer),
+        made(kinds.LISTENER, "https", {"loadBalancerArn": ["lb"]}, protocol="HTTPS"),
+    ]
+
+
 def hook(seconds: int) -> dict[str, Any]:
     on = "autoscaling:EC2_INSTANCE_TERMINATING"
     return {"initialLifecycleHooks": [{"lifecycleTransition": on, "heartbeatTimeout": seconds}]}
 
 
-def refresh(**preferences: Any) -> dict[str, Any]:
-    return {"instanceRefresh": {"strategy": "Rolling", "preferences": preferences}}
+def rolled_out(group: Mapping[str, Any] = {}, **preferences: Any) -> Stack:
+    rollout = made(kinds.ROLLOUT, "rollout", {"group": ["it"]}, preferences=preferences)
+    return [made(kinds.GROUP, **group), rollout]
 
 
 def counted(**metric: str) -> dict[str, Any]:
@@ -125,6 +133,8 @@ def user_data(script: str) -> dict[str, str]:
 BLOCKED = dict.fromkeys(
     ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"), True
 )
+OWN_ACCOUNT = {"StringEquals": {"aws:PrincipalAccount": "123456789012"}}
+OF_STACK = {"StringEquals": {"aws:ResourceTag/goldenfleet:stack": "test"}}
 MANAGED = "arn:aws:iam::aws:policy/AdministratorAccess"
 BUCKET = made(kinds.BUCKET)
 IN_BUCKET: Refs = {"bucket": ["it"]}
@@ -132,7 +142,12 @@ TAGS = {"goldenfleet:stack": "test", "goldenfleet:tier": "model"}
 LOW = "ELBSecurityPolicy-2016-08"
 HIGH = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 WATCHED = "No healthy node. https://example.com/runbook#empty"
-SAFE = {"autoRollback": True, "minHealthyPercentage": 90, "checkpointPercentages": [20, 100]}
+SAFE = {
+    "autoRollback": True,
+    "minHealthyPercentage": 90,
+    "maxHealthyPercentage": 110,
+    "checkpointPercentages": [20, 100],
+}
 
 EXAMPLES: Mapping[str, Example] = {
     "imds-token": one(
@@ -182,6 +197,11 @@ EXAMPLES: Mapping[str, Example] = {
         {"vpcEndpointType": "Interface", "securityGroupIds": ["sg-1"]},
         {"vpcEndpointType": "Interface", "securityGroupIds": ["sg-1"], "privateDnsEnabled": True},
     ),
+    "endpoints-bounded": one(
+        kinds.ENDPOINT,
+        {"policy": policy({"Effect": "Allow", "Action": ["ssm:GetParameter"]})},
+        {"policy": policy({"Effect": "Allow", "Action": ["ssm:GetParameter"], "Condition": OWN_ACCOUNT})},
+    ),
     "tls-policy": one(
         kinds.LISTENER, {"protocol": "HTTPS", "sslPolicy": LOW}, {"protocol": "HTTPS", "sslPolicy": HIGH}
     ),
@@ -194,6 +214,7 @@ EXAMPLES: Mapping[str, Example] = {
         kinds.BALANCER, {"enableDeletionProtection": False}, {"enableDeletionProtection": True}
     ),
     "access-logs": one(kinds.BALANCER, {}, {"accessLogs": {"bucket": "logs", "enabled": True}}),
+    "connection-logs": Example(encrypting(), encrypting(connectionLogs={"bucket": "logs", "enabled": True})),
     "web-firewall": Example(
         [made(kinds.BALANCER)],
         [made(kinds.BALANCER), made(kinds.ACL_ASSOCIATION, "acl", {"resourceArn": ["it"]})],
@@ -231,12 +252,24 @@ EXAMPLES: Mapping[str, Example] = {
     "request-count-label": one(
         kinds.SCALING_POLICY, counted(), counted(resourceLabel="app/lb/1/targetgroup/tg/2")
     ),
-    "rollout-is-safe": one(kinds.GROUP, refresh(**{**SAFE, "autoRollback": False}), refresh(**SAFE)),
+    "rollout-is-safe": Example(rolled_out(**{**SAFE, "autoRollback": False}), rolled_out(**SAFE)),
     "actions-named": one(
         kinds.ROLE_POLICY, allow(["sqs:*"], "arn:aws:sqs:::q"), allow(["sqs:SendMessage"], "arn:aws:sqs:::q")
     ),
     "resources-named": one(
         kinds.ROLE_POLICY, allow(["ec2:TerminateInstances"], "*"), allow(["ec2:DescribeInstances"], "*")
+    ),
+    "changes-within-stack": one(
+        kinds.ROLE_POLICY,
+        allow(["autoscaling:DetachInstances"], "arn:aws:autoscaling:::g"),
+        allow(["autoscaling:DetachInstances"], "arn:aws:autoscaling:::g", Condition=OF_STACK),
+    ),
+    "boundary-everywhere": Example(
+        [made(kinds.ROLE), made(kinds.ROLE, "other", permissionsBoundary=MANAGED)],
+        [
+            made(kinds.ROLE, permissionsBoundary=MANAGED),
+            made(kinds.ROLE, "other", permissionsBoundary=MANAGED),
+        ],
     ),
     "no-broad-policy": one(
         kinds.ATTACHMENT, {"policyArn": MANAGED}, {"policyArn": "arn:aws:iam::123456789012:policy/own"}

@@ -191,17 +191,40 @@ def told_alarms() -> dict[str, dict[str, Any]]:
     }
 
 
+BOUNDARY = "arn:aws:iam::123456789012:policy/bounded"
+SHARED_LIMITS = {"limitsUrl": "ssm:/ours/redis", "limitsSecurityGroup": "sg-0123abcd", "limitsPort": 6380}
+TRACED = {"tracesUrl": "https://traces.example.com/otel", "tracesHeaders": "secretsmanager:ours/traces"}
+
+
 def secured() -> dict[str, dict[str, str]]:
     """Name -> what makes the rehearsal stack safer than it need be."""
     existing = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     acl = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/ours/1234abcd-12ab-34cd-56ef-1234567890ab"
     whole = {
-        "security": {"key": "own", "accessLogs": True, "flowLogs": True, "logsKeptDays": 30},
+        "security": {
+            "key": "own",
+            "accessLogs": True,
+            "flowLogs": True,
+            "logsKeptDays": 30,
+            "permissionsBoundary": BOUNDARY,
+        },
         "edge": {"waf": "managed"},
         "network": {"nat": "none", "endpoints": True},
     }
     given = {"security": {"key": existing, "flowLogs": True}, "edge": {"waf": acl}}
-    settings = {"secured": whole, "given key and acl": given, "doors": {"network": {"endpoints": True}}}
+    gateway, model = json.loads(file_config("rehearsal")["goldenfleet:tiers"])
+    reading = {**model, "engine": "llama-server", "weightsFrom": ["s3://models/llama", "s3://theirs/"]}
+    settings: dict[str, dict[str, Any]] = {
+        "secured": whole,
+        "given key and acl": given,
+        "doors": {"network": {"endpoints": True}},
+        "told": {
+            "security": {"key": existing},
+            "access": SHARED_LIMITS,
+            "telemetry": TRACED,
+            "tiers": [gateway, reading],
+        },
+    }
     return {
         name: {f"goldenfleet:{key}": json.dumps(value) for key, value in group.items()}
         for name, group in settings.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,13 +13,23 @@ from pydantic import ValidationError
 from fleet.policy.evaluate import evaluate
 from fleet.policy.model import Resource as Judged
 from fleet.stack.encryption import Account, key_statements
-from fleet.stack.endpoints import SERVICES
+from fleet.stack.endpoints import ALLOWED, s3_policy
 from fleet.stack.log_bucket import bucket_policy
 from fleet.stack.settings import load_settings
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_security import Security
 from fleet.stack.web_firewall import MANAGED
-from tests.fleet.stack.conftest import PROJECT, STACKS, Registered, parsed, secured
+from server.settings import Settings as ServerSettings
+from tests.fleet.stack.conftest import (
+    BOUNDARY,
+    PROJECT,
+    SHARED_LIMITS,
+    STACKS,
+    TRACED,
+    Registered,
+    parsed,
+    secured,
+)
 
 ACCOUNT = Account("123456789012", "aws", "us-east-1")
 BUCKET = "arn:aws:s3:::logs"
@@ -179,7 +190,7 @@ def test_without_a_way_out_nodes_reach_aws_and_nothing_else(made: Made) -> None:
     registered = made("secured")
     doors = [e.inputs for e in registered.of("ec2/vpcEndpoint:VpcEndpoint")]
     interfaces = [door for door in doors if door["vpcEndpointType"] == "Interface"]
-    assert {door["serviceName"] for door in interfaces} == {f"com.amazonaws.us-east-1.{s}" for s in SERVICES}
+    assert {door["serviceName"] for door in interfaces} == {f"com.amazonaws.us-east-1.{s}" for s in ALLOWED}
     assert all(door["privateDnsEnabled"] for door in interfaces)
     out = [r.inputs for r in registered.of("vpc/securityGroupEgressRule:SecurityGroupEgressRule")]
     assert not [rule for rule in out if "cidrIpv4" in rule]
@@ -213,21 +224,131 @@ def test_nodes_boot_after_the_endpoints(made: Made) -> None:
         assert doors <= set(group.dependencies)
 
 
-def test_nodes_services_have_endpoints() -> None:
-    """Whatever a role may call, but for S3, which has a gateway."""
-    prefixes = {"cloudwatch": "monitoring"}
-    from_roles = {
-        "autoscaling",
-        "cloudwatch",
-        "ec2",
-        "elasticloadbalancing",
-        "logs",
-        "secretsmanager",
-        "sqs",
-        "ssm",
-    }
-    assert {prefixes.get(service, service) for service in from_roles} <= set(SERVICES)
-    assert {"ssm", "ssmmessages", "ec2messages"} <= set(SERVICES)
+def statements(document: str) -> list[dict[str, Any]]:
+    return [dict(statement) for statement in json.loads(document)["Statement"]]
+
+
+def role_statements(registered: Registered, part: str = "") -> list[dict[str, Any]]:
+    """Of the roles of the stack whose part of the name begins so."""
+    prefix = f"gf-{registered.stack}-{part}"
+    policies = registered.of("iam/rolePolicy:RolePolicy")
+    return [s for p in policies if p.name.startswith(prefix) for s in statements(p.inputs["policy"])]
+
+
+def test_doors_let_pass_what_roles_may_do_and_nothing_more(made: Made) -> None:
+    """An action that a role gets needs its door, and one that no role has any more is shut."""
+    # Lambda itself calls these, from outside; S3 has a gateway, and SQS asks KMS for its readers.
+    elsewhere = re.compile(r"(kms|s3|lambda):.*|ec2:.*NetworkInterface.*|logs:CreateLogGroup")
+    by_roles = {action for s in role_statements(made("secured")) for action in s["Action"]}
+    through = {action for actions in ALLOWED.values() for action in actions}
+    # Of settings that this stack has not.
+    by_roles |= {"secretsmanager:GetSecretValue"}
+    assert {action for action in by_roles if not elsewhere.fullmatch(action)} == through
+
+
+def test_doors_are_for_this_account(made: Made) -> None:
+    """Credentials of another account get through none; what carries data leads nowhere else."""
+    doors = [e.inputs for e in made("secured").of("ec2/vpcEndpoint:VpcEndpoint")]
+    assert len(doors) == len(ALLOWED) + 1
+    for door in doors:
+        service = door["serviceName"].rpartition(".")[2]
+        for statement in statements(door["policy"]):
+            asked = statement["Condition"]["StringEquals"]
+            assert asked["aws:PrincipalAccount"] == ACCOUNT.id
+            carries = service in ("s3", "logs", "sqs", "secretsmanager")
+            assert asked.get("aws:ResourceAccount") == (ACCOUNT.id if carries else None)
+
+
+def test_s3_gives_weights_and_takes_nothing() -> None:
+    """No action writes; another account's bucket is reached where the stack names it."""
+    own, objects, listing = statements(s3_policy(ACCOUNT, ["s3://theirs/models"]))
+    assert own["Action"] == ["s3:GetObject", "s3:ListBucket"]
+    assert objects["Resource"] == ["arn:aws:s3:::theirs/models*"]
+    assert listing["Condition"]["StringLike"] == {"s3:prefix": "models*"}
+    for statement in (objects, listing):
+        assert statement["Condition"]["StringEquals"] == {"aws:PrincipalAccount": ACCOUNT.id}
+
+
+# --- roles
+
+
+def test_every_role_has_the_boundary(made: Made) -> None:
+    """Also those that a component makes whose author never heard of it."""
+    roles = made("secured").of("iam/role:Role")
+    assert {role.inputs.get("permissionsBoundary") for role in roles} == {BOUNDARY}
+
+
+def test_nodes_read_what_they_are_told_of(made: Made) -> None:
+    """The headers of traces on every node, the Redis' URL on gateways, and by the stack's key."""
+    registered = made("told")
+    for part, secrets in {"gateway": 3, "model": 1}.items():
+        allowed = role_statements(registered, f"{part}-node")
+        reading = [
+            s for s in allowed if s["Action"] in (["ssm:GetParameter"], ["secretsmanager:GetSecretValue"])
+        ]
+        assert len(reading) == 1 + secrets
+        assert reading[-1]["Resource"][0].endswith(":secret:ours/traces-??????")
+        (decrypting,) = [s for s in allowed if s["Action"] == ["kms:Decrypt"]]
+        assert decrypting["Condition"] == {"StringLike": {"kms:ViaService": ["ssm.*", "secretsmanager.*"]}}
+        parameter = registered.one("ssm/parameter:Parameter", f"{part}-config")
+        told = json.loads(parameter.inputs["insecureValue"])
+        assert told["traces_headers"] == TRACED["tracesHeaders"]
+        assert told["traces_url"] == TRACED["tracesUrl"]
+
+
+def test_nodes_read_the_weights_that_their_tier_names(made: Made) -> None:
+    """Nothing else in S3, and gateways nothing at all."""
+    registered = made("told")
+    reading = [s for s in role_statements(registered, "model-node") if s["Action"][0].startswith("s3:")]
+    assert [s["Resource"] for s in reading] == [
+        ["arn:aws:s3:::models/llama*", "arn:aws:s3:::theirs/*"],
+        ["arn:aws:s3:::models"],
+        ["arn:aws:s3:::theirs"],
+    ]
+    assert "s3:" not in str(role_statements(registered, "gateway-node"))
+
+
+def test_gateways_reach_the_redis_of_their_limits(made: Made) -> None:
+    """By a rule at both ends, one of which is in a group that the stack did not make."""
+    registered = made("told")
+    named = names(registered)
+    theirs = SHARED_LIMITS["limitsSecurityGroup"]
+    (out,) = [
+        r.inputs
+        for r in registered.of("vpc/securityGroupEgressRule:SecurityGroupEgressRule")
+        if r.inputs.get("referencedSecurityGroupId") == theirs
+    ]
+    (into,) = [
+        r.inputs
+        for r in registered.of("vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+        if r.inputs["securityGroupId"] == theirs
+    ]
+    assert named[out["securityGroupId"]] == named[into["referencedSecurityGroupId"]] == "gateway"
+    assert out["fromPort"] == out["toPort"] == into["fromPort"] == into["toPort"] == 6380
+
+
+# --- the balancer
+
+
+def test_servers_outlast_the_balancer(registered: Registered) -> None:
+    """A server that closes first makes a 502; comments in streams come long before either does."""
+    for tier in ("gateway", "model"):
+        balancer = registered.one("lb/loadBalancer:LoadBalancer", tier)
+        parameter = registered.one("ssm/parameter:Parameter", f"{tier}-config")
+        told = float(json.loads(parameter.inputs["insecureValue"])["keep_alive_seconds"])
+        server = ServerSettings.model_fields
+        assert server["heartbeat_seconds"].default * 2 <= balancer.inputs["idleTimeout"] < told
+        assert balancer.inputs["idleTimeout"] <= server["request_deadline_seconds"].default
+
+
+def test_who_speaks_tls_how_is_noted_down(registered_prod: Registered) -> None:
+    """By the public balancer; the internal one speaks none."""
+    public = registered_prod.one("lb/loadBalancer:LoadBalancer", "gateway").inputs
+    internal = registered_prod.one("lb/loadBalancer:LoadBalancer", "model").inputs
+    assert public["connectionLogs"]["bucket"] == public["accessLogs"]["bucket"]
+    assert public["connectionLogs"]["enabled"] is True
+    assert public["connectionLogs"]["prefix"] != public["accessLogs"]["prefix"]
+    assert "connectionLogs" not in internal
 
 
 # --- web firewall

@@ -170,7 +170,7 @@ def test_missing_settings_are_named(path: str) -> None:
             "nat is none and endpoints is false, so no node could reach AWS: set endpoints",
         ),
         ("network.nat", "off", "not 'off'"),
-        ("edge.idleTimeoutSeconds", 75, "less than or equal to 70, not 75"),
+        ("edge.idleTimeoutSeconds", 20, "greater than or equal to 30, not 20"),
         ("edge.allowedCidrs", [], "at least 1 item"),
         ("edge.certificateArn", "arn:aws:iam::1:x", "not 'arn:aws:iam::1:x'"),
         ("edge.certificateArn", CERTIFICATE["certificateArn"], "domain is missing"),
