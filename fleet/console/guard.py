@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,7 +26,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE = "goldenfleet-console"
 TOKEN_HEADER = "x-goldenfleet-token"  # noqa: S105  its name
 KEY = "key"
-_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _READING = frozenset({"GET", "HEAD"})
 _HEADERS = {
     "cache-control": "no-store",
@@ -77,13 +77,18 @@ def judge(asked: Asked, known: Secrets) -> Refusal | None:
 
 def _where_to(asked: Asked) -> Refusal | None:
     host = asked.headers.get("host", "")
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        name = None
-    if name in _HOSTS and "@" not in host:
+    if "@" not in host and _is_ours(host):
         return None
     return Refusal(421, "host_refused", "this is the console of 127.0.0.1 and answers to no other name")
+
+
+def _is_ours(host: str) -> bool:
+    """On any port: it may be forwarded. An address cannot be rebound, and of names only this one is safe."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _where_from(asked: Asked) -> Refusal | None:

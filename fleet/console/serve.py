@@ -53,7 +53,21 @@ def url(listener: socket.socket, key: str) -> str:
     return f"http://{f'[{address}]' if ':' in address else address}:{port}/?key={key}"
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Ends once `should_exit` is true."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        super().__init__(config)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are `serve`'s own business."""
@@ -62,16 +76,7 @@ class _Server(uvicorn.Server):
 
 async def serve(app: ASGIApp, listener: socket.socket, closing: Callable[[], None]) -> signal.Signals:
     """Until a signal, which it gives back; `closing` is called when it came, to end what still streams."""
-    config = uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    server, loop = _Server(config), asyncio.get_running_loop()
+    server, loop = Server(app), asyncio.get_running_loop()
     came: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:

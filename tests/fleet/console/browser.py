@@ -7,6 +7,7 @@ JSON object that ends with NUL (Chromium, content/browser/devtools/devtools_pipe
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -190,14 +191,20 @@ class Tab:
                     found.append(event["params"]["entry"]["text"])
         return found
 
+    def statuses(self) -> list[int]:
+        """Of every answer that came since Network.enable, those that the page may not see included."""
+        kind = "Network.responseReceivedExtraInfo"
+        mine = [
+            e for e in self._browser.events if e.get("sessionId") == self._session and e["method"] == kind
+        ]
+        return [int(event["params"]["statusCode"]) for event in mine]
+
     def shoot(self, path: Path, *, whole: bool = True) -> None:
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
 
 def _high(descriptor: int) -> int:
-    import fcntl
-
     high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return high

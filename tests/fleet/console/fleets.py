@@ -12,14 +12,12 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-import uvicorn
-
 from fleet.console.app import Console
 from fleet.console.feed import Feed
 from fleet.console.guard import Secrets
 from fleet.console.losses import Losses
 from fleet.console.picture import picture
-from fleet.console.serve import bound
+from fleet.console.serve import Server, bound, url
 from fleet.errors import GoldenfleetError
 from fleet.oncall.history import NoticeEvent
 from fleet.oncall.snapshot import NodeView, Snapshot, TierView
@@ -104,6 +102,8 @@ class Fleet:
         return Losses(time.time(), self.lost, 2, self.answered, self.lost)
 
     def drain(self, instance_id: str, reason: str, deadline_s: float) -> None:
+        if self.down:
+            raise AwsDown("SendMessage failed: could not connect to the endpoint", "Check the network.")
         self.asked.append(("drain", instance_id, reason, deadline_s))
         self.change(
             instance_id,
@@ -135,32 +135,44 @@ class Served:
     url: str
     """With its key."""
     origin: str
+    port: int
     known: Secrets
     feed: Feed
     console: Console
+    stop: Callable[[], None]
 
 
 @contextmanager
 def served(
-    fleet: Any, *, allow_drain: bool = False, interval_s: float = 0.1, clock: Callable[[], float] = time.time
+    fleet: Fleet,
+    *,
+    allow_drain: bool = False,
+    interval_s: float = 0.1,
+    known: Secrets | None = None,
+    port: int = 0,
 ) -> Iterator[Served]:
-    """The console over a fleet, on a port of its own, in a thread."""
-    known = Secrets()
+    """The console over a fleet, in a thread."""
+    known = known or Secrets()
     render = partial(picture, price=PRICES.get)
-    feed = Feed(fleet, "prod", interval_s=interval_s, render=render, clock=clock, monotonic=time.monotonic)
-    console = Console(feed, known, fleet if allow_drain else None, clock, 2.0)
+    feed = Feed(
+        fleet, "prod", interval_s=interval_s, render=render, clock=time.time, monotonic=time.monotonic
+    )
+    console = Console(feed, known, fleet if allow_drain else None, time.time, 2.0)
     feed.start()
-    with bound("127.0.0.1", 0) as listener:
-        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            console.app(), ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
+    with bound("127.0.0.1", port) as listener:
+        server = Server(console.app())
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
-        try:
-            yield Served(f"{origin}/?key={known.key}", origin, known, feed, console)
-        finally:
+
+        def stop() -> None:
             feed.close()
             server.should_exit = True
             thread.join()
+
+        port = listener.getsockname()[1]
+        try:
+            yield Served(
+                url(listener, known.key), f"http://127.0.0.1:{port}", port, known, feed, console, stop
+            )
+        finally:
+            stop()

@@ -1,0 +1,167 @@
+"""The feed: one reader for all viewers, that keeps what it knew, and asks nothing for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from fleet.console.feed import SLOWEST_S, Feed, Frame, _Task
+from fleet.console.losses import Losses
+from fleet.console.picture import Reading
+from fleet.oncall.snapshot import Snapshot
+from tests.fleet.console.fleets import Fleet, event, fleet_of, node
+
+DEADLINE_S = 10.0
+
+
+@dataclass
+class Shown:
+    """Readings instead of a page's JSON."""
+
+    readings: list[Reading] = field(default_factory=list)
+
+    def __call__(self, reading: Reading) -> object:
+        self.readings.append(reading)
+        return {"number": len(self.readings)}
+
+
+@asynccontextmanager
+async def watching(fleet: Fleet) -> AsyncGenerator[tuple[Feed, Shown, AsyncGenerator[Frame | None]]]:
+    shown = Shown()
+    feed = Feed(fleet, "prod", interval_s=0.02, render=shown, clock=time.time, monotonic=time.monotonic)
+    feed.start()
+    frames = feed.frames()
+    try:
+        yield feed, shown, frames
+    finally:
+        feed.close()
+        await frames.aclose()
+
+
+async def until(
+    frames: AsyncGenerator[Frame | None], shown: Shown, holds: Callable[[Reading], Any]
+) -> Reading:
+    """The first reading, as frames come, of which it holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        async for frame in frames:
+            if frame is not None:
+                reading = shown.readings[json.loads(frame.data)["number"] - 1]
+                if holds(reading):
+                    return reading
+    raise AssertionError("the feed ended")
+
+
+async def test_what_was_known_stays_while_aws_fails() -> None:
+    """The fleet is never shown empty: the last look stays, with why and since when, until all is well."""
+    fleet = fleet_of()
+    async with watching(fleet) as (_, shown, frames):
+        await until(frames, shown, lambda reading: reading.losses)
+        fleet.down = True
+        failed = await until(frames, shown, lambda reading: "fleet" in reading.failures)
+        assert failed.snapshot is not None
+        assert len(failed.snapshot.nodes) == 9
+        assert failed.failures["fleet"].message.startswith("DescribeInstances failed")
+        looks = fleet.looks
+        again = await until(frames, shown, lambda _: fleet.looks > looks + 1)
+        assert again.failures["fleet"].since == failed.failures["fleet"].since
+        fleet.down = False
+        well = await until(frames, shown, lambda reading: not reading.failures)
+        assert well.snapshot is not None
+        assert well.snapshot.at > failed.snapshot.at
+
+
+class Broken(Fleet):
+    """With a bug where lost requests are counted."""
+
+    def losses(self, snapshot: Snapshot) -> Losses:
+        raise ZeroDivisionError
+
+
+async def test_a_failure_of_one_part_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Even a bug: it is told on the page and in the log, and the next look comes."""
+    fleet = Broken(fleet_of().tiers, fleet_of().nodes)
+    async with watching(fleet) as (_, shown, frames):
+        reading = await until(frames, shown, lambda reading: reading.failures)
+        assert "a bug of the console" in reading.failures["lost"].message
+        looks = fleet.looks
+        await until(frames, shown, lambda _: fleet.looks > looks + 1)
+    assert "could not read lost" in caplog.text
+
+
+def test_what_throttles_is_asked_less() -> None:
+    """The wait doubles with each failure, up to half a minute, however long the outage."""
+    task = _Task("fleet", 2.0, list)
+    waits = []
+    for failed in (0, 1, 2, 3, 5000):
+        task.failed = failed
+        waits.append(task.wait_s())
+    assert waits == [2.0, 4.0, 8.0, 16.0, SLOWEST_S]
+
+
+async def test_nobody_looks_nothing_is_asked() -> None:
+    """No viewer, no call; the first one brings a look at once."""
+    fleet = fleet_of()
+    async with watching(fleet) as (feed, shown, frames):
+        assert feed.viewers == 0
+        assert fleet.looks == 0
+        await until(frames, shown, lambda reading: reading.snapshot)
+        assert feed.viewers == 1
+        await frames.aclose()
+        assert feed.viewers == 0
+
+
+async def test_a_slow_viewer_skips_frames() -> None:
+    """It gets the latest when it is ready; what it missed is kept nowhere."""
+    fleet = fleet_of()
+    async with watching(fleet) as (feed, shown, slow):
+        first = await anext(slow)
+        assert first is not None
+        quick = feed.frames()
+        await until(quick, shown, lambda _: fleet.looks > 20)
+        newest = await anext(slow)
+        assert newest is not None
+        assert newest.number > first.number + 10
+        await quick.aclose()
+
+
+async def test_viewers_share_one_reader() -> None:
+    """Twenty pages cost AWS what one costs, and see the same frames."""
+    fleet = fleet_of()
+    async with watching(fleet) as (feed, shown, _):
+        pages = [feed.frames() for _ in range(20)]
+        await asyncio.gather(*(until(page, shown, lambda reading: reading.snapshot) for page in pages))
+        assert feed.viewers == 20
+        assert fleet.looks < 20
+        for page in pages:
+            await page.aclose()
+
+
+async def test_an_event_is_shown_once() -> None:
+    """CloudWatch Logs gives events again, late and out of order; each has one number, and numbers rise."""
+    fleet = fleet_of()
+    now = time.time()
+    late, early = event("notice.seen", node(1), now - 1), event("notice.seen", node(2), now - 5)
+    async with watching(fleet) as (_, shown, frames):
+        fleet.events = [late]
+        await until(frames, shown, lambda reading: reading.entries)
+        fleet.events = [early, late, late]
+        reading = await until(frames, shown, lambda reading: len(reading.entries) > 1)
+        await until(frames, shown, lambda _: fleet.looks > 10)
+        assert [(entry.number, entry.event) for entry in reading.entries] == [(1, late), (2, early)]
+        assert len(shown.readings[-1].entries) == 2
+
+
+async def test_closing_ends_every_viewer() -> None:
+    """A console that stops leaves no stream open."""
+    async with watching(fleet_of()) as (feed, _, frames):
+        await anext(frames)
+        feed.close()
+        async with asyncio.timeout(DEADLINE_S):
+            assert [frame async for frame in frames if frame is None] == []
