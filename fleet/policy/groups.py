@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet.policy.kinds import GROUP, HOOK, SCALING_POLICY, TARGET_GROUP
+from fleet.policy.kinds import GROUP, HOOK, ROLLOUT, SCALING_POLICY, TARGET_GROUP
 from fleet.policy.model import Resource, Stack, Values, rule, whole_rule
 
 _TYPES = 3
@@ -20,12 +20,13 @@ _TEMPLATE = ("mixedInstancesPolicy", "launchTemplate")
 
 
 @rule(
-    "A group launches a template's version by its number.",
+    "A group launches a template's version by its number, and is rolled out to one.",
     "Give the template's latestVersion: $Latest boots what no up has rolled out, and AWS rolls none back.",
-    [GROUP],
+    [GROUP, ROLLOUT],
 )
 def template_version_pinned(of: Resource) -> Iterator[str]:
-    mixed = of.given.get(*_TEMPLATE, "launchTemplateSpecification", "version")
+    wanted = ("configuration",) if of.type == ROLLOUT else ()
+    mixed = of.given.get(*wanted, *_TEMPLATE, "launchTemplateSpecification", "version")
     version = of.given.get("launchTemplate", "version") if mixed is None else mixed
     if not str(version).isdecimal():
         yield f"the template's version is {version}"
@@ -150,23 +151,31 @@ def request_count_label(of: Resource) -> Iterator[str]:
         yield "ALBRequestCountPerTarget has no resourceLabel"
 
 
-@rule(
+@whole_rule(
     f"A rollout keeps {_LEAST_HEALTHY_PERCENT} % of a group healthy and rolls back by itself.",
-    "Set instanceRefresh with preferences.autoRollback, minHealthyPercentage of "
-    f"{_LEAST_HEALTHY_PERCENT} or more, and checkpoints that end at 100.",
+    "Let a Rollout have the group's name, with autoRollback, a maxHealthyPercentage, a minHealthyPercentage "
+    f"of {_LEAST_HEALTHY_PERCENT} or more, and checkpoints that end at 100. The group's own instanceRefresh "
+    "rolls back to what it has just rolled out: pulumi-aws saves that on the group first.",
     [GROUP],
-    level="advisory",
 )
-def rollout_is_safe(of: Resource) -> Iterator[str]:
-    if not of.given.has("instanceRefresh"):
-        yield "it has no instanceRefresh, so that a new template reaches only new nodes"
-        return
-    preferences = Values(of.given.get("instanceRefresh", "preferences") or {})
+def rollout_is_safe(of: Resource, stack: Stack) -> Iterator[str]:
+    if of.given.has("instanceRefresh"):
+        yield "it has instanceRefresh, which cannot roll back"
+    rollouts = stack.pointing("group", of, ROLLOUT)
+    if not rollouts:
+        yield "it has no Rollout, so that a new template reaches only new nodes"
+    for rollout in rollouts:
+        yield from _unsafe(Values(rollout.given.get("preferences") or {}))
+
+
+def _unsafe(preferences: Values) -> Iterator[str]:
     if not preferences.true("autoRollback"):
         yield "preferences.autoRollback is not true"
     least = preferences.get("minHealthyPercentage")
     if least is not None and least < _LEAST_HEALTHY_PERCENT:
         yield f"preferences.minHealthyPercentage is {least}"
+    if not preferences.has("maxHealthyPercentage"):
+        yield "preferences.maxHealthyPercentage is not set, so that AWS may go below the minimum"
     checkpoints = preferences.get("checkpointPercentages") or [100]
     if checkpoints[-1] != 100:
         yield f"preferences.checkpointPercentages ends at {checkpoints[-1]}"

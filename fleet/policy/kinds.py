@@ -1,4 +1,4 @@
-"""Types of pulumi-aws that rules look at."""
+"""Types of pulumi-aws, and of the program itself, that rules look at."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ QUEUE = "aws:sqs/queue:Queue"
 QUEUE_POLICY = "aws:sqs/queuePolicy:QueuePolicy"
 ROLE = "aws:iam/role:Role"
 ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
+ROLLOUT = "pulumi-python:dynamic/goldenfleet:Rollout"
 SCALING_POLICY = "aws:autoscaling/policy:Policy"
 SECURITY_GROUP = "aws:ec2/securityGroup:SecurityGroup"
 SUBNET = "aws:ec2/subnet:Subnet"

@@ -18,7 +18,14 @@ from fleet.stack.encryption import Account
 from fleet.stack.identity import allow, policy
 from fleet.stack.naming import log_group, resource_name
 from fleet.stack.notices import Notices
-from fleet.stack.observability_alarms import COMPOSITE, RUNBOOK, AlarmPlan, alarms, composite_rule
+from fleet.stack.observability_alarms import (
+    COMPOSITE,
+    RUNBOOK,
+    AlarmPlan,
+    alarms,
+    composite_rule,
+    fails_rollout,
+)
 from fleet.stack.observability_dashboard import Prices, body
 from fleet.stack.observability_names import Metric, StackNames, TierNames
 from fleet.stack.settings import Settings
@@ -54,7 +61,7 @@ class Observability(pulumi.ComponentResource):
         super().__init__("goldenfleet:stack:Observability", resource_name(settings.stack, "observability"))
         names = _names(settings, made, notices)
         plans = alarms(settings, names, {tier.name: tier.name for tier in settings.tiers})
-        told = Alarms(settings, plans, self)
+        self.alarms = told = Alarms(settings, plans, self)
         self.dashboard = _dashboard(settings, names, told.arns, self)
         self.register_outputs({"dashboardName": self.dashboard.dashboard_name})
 
@@ -67,11 +74,17 @@ class Alarms(pulumi.ComponentResource):
         name = resource_name(settings.stack, "alarms")
         super().__init__("goldenfleet:stack:Alarms", name, None, pulumi.ResourceOptions(parent=parent))
         self._actions = _destination(settings, self)
-        made = {plan: self._alarm(plan) for plan in plans}
+        self._gateway = settings.gateway.name
+        self._made = made = {plan: self._alarm(plan) for plan in plans}
         noticed = {plan.part_of_stack: alarm.name for plan, alarm in made.items() if plan.clients_notice}
         composite = self._composite(noticed)
         self.arns: list[pulumi.Output[str]] = [composite.arn, *(alarm.arn for alarm in made.values())]
         self.register_outputs({})
+
+    def failing_rollouts_of(self, tier: str) -> list[pulumi.Output[str]]:
+        """Names of the alarms that send a rollout of `tier` back."""
+        made = self._made.items()
+        return [alarm.name for plan, alarm in made if fails_rollout(plan, tier, self._gateway)]
 
     def _alarm(self, plan: AlarmPlan[Text]) -> aws.cloudwatch.MetricAlarm:
         actions = [] if plan.clients_notice else self._actions

@@ -24,6 +24,7 @@ from fleet.stack.settings import Settings
 
 RUNBOOK = "docs/oncall.md"
 COMPOSITE = "clients-notice"
+UNHEALTHY = "unhealthy"
 
 Comparison = Literal["GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold"]
 
@@ -67,6 +68,13 @@ def alarms(settings: Settings, names: StackNames[T], tier_names: Mapping[str, T]
 def composite_rule(names: Mapping[str, str]) -> str:
     """The rule of the composite alarm; `names` gives the name of each alarm that it is over."""
     return " OR ".join(f'ALARM("{name}")' for name in names.values())
+
+
+def fails_rollout(plan: AlarmPlan[T], tier: str, gateway: str) -> bool:
+    """Whether a rollout of `tier` goes back when the alarm rings: clients notice it, or it is the tier's."""
+    if plan.clients_notice:
+        return plan.tier in (tier, gateway)
+    return plan.tier == tier and plan.part == UNHEALTHY
 
 
 def series(plans: tuple[AlarmPlan[T], ...]) -> int:
@@ -147,7 +155,7 @@ def _of_tier(tier: TierNames[T], settings: Settings) -> Iterator[AlarmPlan[T]]:
         clients_notice=True,
     )
     yield AlarmPlan(
-        part="unhealthy",
+        part=UNHEALTHY,
         tier=tier.tier,
         meaning=f"{tier.tier} nodes stay unhealthy and are not replaced",
         runbook="unhealthy",

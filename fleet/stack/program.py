@@ -21,6 +21,7 @@ from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import Observability, TierLogs
+from fleet.stack.rollout import roll_out
 from fleet.stack.scaling_policies import published_by
 from fleet.stack.settings import GatewayTier, ModelTier, Settings, Telemetry
 from fleet.stack.tier import Tier, TierPlan, boot_problem, volume_problem
@@ -80,7 +81,9 @@ def build(settings: Settings) -> None:
         made[tier.name] = _tier(settings, plan, ground, edges[tier.name]), edges[tier.name]
     _, public = made[settings.gateway.name]
 
-    Observability(settings, made, ground.notices)
+    told_of = Observability(settings, made, ground.notices).alarms
+    for settled in settings.tiers:
+        roll_out(stack, made[settled.name][0], settled, told_of.failing_rollouts_of(settled.name))
     if settings.edge.waf != "none":
         existing = None if settings.edge.waf == "managed" else settings.edge.waf
         WebFirewall(stack, public.load_balancer.arn, existing)

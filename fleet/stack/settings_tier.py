@@ -12,6 +12,7 @@ from fleet.stack.settings_base import Count, Group, Slug, when
 from fleet.stack.settings_fallback import Fallback
 from fleet.stack.settings_fallback import problems as fallback_problems
 from fleet.stack.settings_purchase import Purchase
+from fleet.stack.settings_rollout import Rollout, room_problem
 from fleet.stack.settings_scaling import GatewayScaling, ModelScaling, Scaling
 from fleet.stack.settings_scaling import problems as scaling_problems
 
@@ -22,11 +23,11 @@ NOTICE_SECONDS = 120
 WARMUP_SECONDS = 120
 """Of a node whose image nobody has measured."""
 
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
 S3Prefix = Annotated[
     str,
     StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.()/-]*$", max_length=512),
 ]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
 
 
 class Capacity(Group):
@@ -193,6 +194,11 @@ class BaseTier(Group):
         description="How a node leaves.",
         json_schema_extra=when("Seldom: the defaults are made for the 120 s of a spot notice."),
     )
+    rollout: Rollout = Field(
+        default=Rollout(),
+        description="How a new image reaches the nodes that run.",
+        json_schema_extra=when("In production: how careful it is, and how long it takes."),
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -238,12 +244,6 @@ class ModelTier(BaseTier):
             "Where several tiers run the embedded engine. Others serve under the name that their image has."
         ),
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gpus_are_not_scaled_by_cpu(cls, given: Any) -> Any:
-        """CPU says little of a node whose engine computes on GPUs: unless it is asked for, nobody looks."""
-        if not isinstance(given, dict) or given.get("engine") not in GPU_ENGINES:
     weights_from: tuple[S3Prefix, ...] = Field(
         default=(),
         max_length=10,
@@ -253,6 +253,12 @@ class ModelTier(BaseTier):
             "otherwise."
         ),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gpus_are_not_scaled_by_cpu(cls, given: Any) -> Any:
+        """CPU says little of a node whose engine computes on GPUs: unless it is asked for, nobody looks."""
+        if not isinstance(given, dict) or given.get("engine") not in GPU_ENGINES:
             return given
         scaling = given.get("scaling", {})
         return (
@@ -299,6 +305,8 @@ def _tier_problems(tier: BaseTier) -> Iterator[str]:
             f"purchase.weights has {heaviest}, above capacity.max {most}, so one node would exceed the tier: "
             f"raise max to {heaviest} or lower the weight to {most}"
         )
+    if problem := room_problem(tier.rollout, tier.capacity.min):
+        yield problem
 
 
 def _warm_pool_problems(tier: BaseTier) -> Iterator[str]:

@@ -131,14 +131,14 @@ class Tier(pulumi.ComponentResource):
                 rules_tag(tier),
             ],
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=list(first), ignore_changes=["desired_capacity"]
+                parent=self,
+                depends_on=list(first),
+                # Scaling owns the one, rollouts the other: see rollout.py.
+                ignore_changes=["desired_capacity", "mixed_instances_policy"],
             ),
         )
 
 
-def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
-    """Both results of a terminate hook end the instance; CONTINUE lets other hooks run first, ABANDON would
-    skip them.
 def _needs(
     plan: TierPlan, config_parameter_arn: pulumi.Input[str], log_group_arn: pulumi.Input[str]
 ) -> NodeNeeds:
@@ -153,6 +153,9 @@ def _needs(
     )
 
 
+def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+    """Both results of a terminate hook end the instance; CONTINUE lets other hooks run first, ABANDON would
+    skip them.
     """
     return aws.autoscaling.GroupInitialLifecycleHookArgs(
         name="drain",

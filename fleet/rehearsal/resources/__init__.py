@@ -28,6 +28,7 @@ from fleet.rehearsal.resources import (
     observability,
     parameters,
     queues,
+    rollouts,
     scaling,
     schedules,
     security,
@@ -61,6 +62,8 @@ HANDLERS: Mapping[str, Handler] = {
         flowlogs.HANDLERS,
         schedules.HANDLERS,
         metricfilters.HANDLERS,
+        lambdas.HANDLERS,
+        rollouts.HANDLERS,
     )
 }
 

@@ -180,14 +180,14 @@ def test_scale_in_waits_for_the_drain(registered: Registered, tier: str) -> None
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_groups_go_by_what_the_balancer_sees(registered: Registered, tier: str) -> None:
-    """Health from the target group, time to boot and warm up, and a size that scaling owns."""
+    """Health from the target group, time to boot and warm up, a size that scaling owns, and rollouts."""
     made = group(registered, tier)
     target_group = registered.one("lb/targetGroup:TargetGroup", tier)
     assert made.inputs["healthCheckType"] == "ELB"
     assert made.inputs["targetGroupArns"] == [f"arn:aws:{target_group.type}:{target_group.name}"]
     assert made.inputs["healthCheckGracePeriod"] > made.inputs["defaultInstanceWarmup"] > 0
     assert made.inputs["minSize"] <= made.inputs["desiredCapacity"] <= made.inputs["maxSize"]
-    assert made.ignore_changes == ("desiredCapacity",)
+    assert made.ignore_changes == ("desiredCapacity", "mixedInstancesPolicy")
 
 
 @pytest.mark.parametrize("tier", TIERS)
