@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 
-from fleet.terminal import FAILED, INTERRUPTED, USAGE, told_plainly
+from fleet import options
+from fleet.terminal import FAILED, INTERRUPTED, told_plainly
 
 PORT = 8600
 _TERMINATED = 128 + signal.SIGTERM
@@ -25,7 +26,7 @@ Examples:
   goldenfleet console --stack prod
   goldenfleet console --stack prod --allow-drain --open
   goldenfleet console --rehearsal --port 0
-  ssh -L 8600:127.0.0.1:8600 bastion goldenfleet console --stack prod
+  ssh -t -L 8600:127.0.0.1:8600 bastion goldenfleet console --stack prod
 
 \b
 Exit codes: 1 it failed, 2 it cannot start as asked, 3 AWS refuses the credentials, 6 there is no such stack,
@@ -34,10 +35,8 @@ Exit codes: 1 it failed, 2 it cannot start as asked, 3 AWS refuses the credentia
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--stack", envvar="GOLDENFLEET_STACK", metavar="NAME", help="By default the only one in the account."
-)
-@click.option("--rehearsal", is_flag=True, help="Of the rehearsal that is kept on this machine.")
+@options.stack_there
+@options.rehearsal_kept
 @click.option("--allow-drain", is_flag=True, help="Let the page drain nodes; without, it only shows.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="A loopback address; any other is refused."
@@ -53,12 +52,12 @@ Exit codes: 1 it failed, 2 it cannot start as asked, 3 AWS refuses the credentia
     help="Seconds from one look at AWS to the next while a page is open; at notices, at most one.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in your browser.")
-@click.option("--json", "as_json", is_flag=True, help="Say where it is as one line of JSON.")
+@options.as_json
 def console(
     stack: str | None, rehearsal: bool, host: str, port: int, open_page: bool, as_json: bool, **wanted: Any
 ) -> None:
     """Serve one page on this machine: the fleet, its notices and countdowns, lost requests, cost now."""
-    with told_plainly(FAILED, "stopped"), _own_exit_code():
+    with told_plainly(FAILED, "stopped"):
         # Imported here: boto3 and uvicorn take seconds that --help should not.
         from fleet.console.serve import bound, url
         from fleet.console.site import Site
@@ -85,20 +84,6 @@ def _words(said: Mapping[str, Any]) -> str:
         f"Console of stack {said['stack']} ({mode}), until Ctrl-C:\n\n  {said['url']}\n\n"
         "The address holds a key: whoever has it sees the page."
     )
-
-
-@contextmanager
-def _own_exit_code() -> Iterator[None]:
-    """Errors of AWS bring their own, as those of all on-call commands do."""
-    from fleet.console.errors import ConsoleError
-    from fleet.oncall.errors import OnCallError
-
-    try:
-        yield
-    except (ConsoleError, OnCallError) as error:
-        code = USAGE if isinstance(error, ConsoleError) else error.exit_code or FAILED
-        with told_plainly(code, ""):
-            raise
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from fleet.errors import GoldenfleetError
 class ConsoleError(GoldenfleetError):
     """The console cannot start as asked."""
 
+    exit_code = 2
+
 
 class AddressRefused(ConsoleError):
     """The address is not a loopback one."""
