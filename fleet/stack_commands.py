@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ from fleet import options
 from fleet.terminal import FAILED, USAGE, one_ctrl_c, overrides, told_plainly
 
 if TYPE_CHECKING:
-    from fleet.deploy.outcome import Act, Outcome
+    from fleet.deploy.outcome import Act, EngineName, Outcome
     from fleet.rehearsal.engine import Result, Step
     from fleet.rehearsal.engine.steps import OnStep
 
@@ -29,7 +30,8 @@ Examples:
   goldenfleet destroy --stack dev --engine pulumi --yes --json
 
 \b
-Exit codes: 0 done, 1 it failed (or a preview found changes that --expect-no-changes forbids),
+Exit codes: 0 done, 1 it failed or policies forbid it (or a preview found changes that
+--expect-no-changes forbids),
 2 it cannot start as asked or was not confirmed, 130 Ctrl-C.
 """
 
@@ -61,16 +63,58 @@ class _Asked:
         return engine(self.project, self.stack, self.endpoint_url, self.state, self.config)
 
     def outcome(self, act: Act, result: Result) -> Outcome:
+        """With what the policies say of it, which a person is told."""
+        from fleet.deploy.judging import judge, told
         from fleet.deploy.outcome import Outcome
 
-        return Outcome(act, self.stack, "pulumi" if self.engine == "pulumi" else "rehearsal", result)
-
-    def judge(self, result: Result) -> None:
-        """Raises PolicyViolatedError."""
-        from fleet.deploy.judging import judge
-
-        for line in judge(self.project, self.stack, self.config, result):
+        evaluation = judge(self.project, self.stack, self.config, result)
+        for line in [] if evaluation is None else told(evaluation):
             click.echo(line, err=True)
+        found = getattr(result, "violations", ()) if evaluation is None else evaluation.violations
+        return Outcome(act, self.stack, self._engine_name, result, found)
+
+    @property
+    def has_policies(self) -> bool:
+        from fleet.deploy.judging import pack_of
+
+        return pack_of(self.project) is not None
+
+    def foresee(self, engine: _Engine) -> Outcome:
+        """What `up` would do. Raises PoliciesForbidError where it must not."""
+        from fleet.deploy.judging import refuse
+
+        with self._telling("up"):
+            foreseen = self.outcome("preview", engine.preview(_quiet))
+            refuse(foreseen)
+            return foreseen
+
+    def show_judged(self, act: Act, result: Callable[[], Result]) -> Outcome:
+        """Raises PoliciesForbidError, once it has been shown."""
+        from fleet.deploy.judging import refuse
+
+        with self._telling(act):
+            outcome = self.outcome(act, result())
+        self.show(outcome)
+        refuse(outcome)
+        return outcome
+
+    @property
+    def _engine_name(self) -> EngineName:
+        return "pulumi" if self.engine == "pulumi" else "rehearsal"
+
+    @contextmanager
+    def _telling(self, act: Act) -> Iterator[None]:
+        """With --json, what policies forbid is told by an object of the same shape, without steps."""
+        from fleet.deploy.errors import DeployError
+        from fleet.deploy.outcome import Outcome
+        from fleet.rehearsal.engine import Result
+
+        try:
+            yield
+        except DeployError as error:
+            if self.as_json and error.violations:
+                self.show(Outcome(act, self.stack, self._engine_name, Result((), {}, 0.0), error.violations))
+            raise
 
     def show(self, outcome: Outcome) -> None:
         click.echo(json.dumps(outcome.as_json(), indent=2) if self.as_json else outcome.describe())
@@ -115,9 +159,7 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
     with told_plainly(USAGE, _NOTHING_MADE):
         act = _previewing(what)
     with told_plainly(FAILED, _NOTHING_MADE), one_ctrl_c():
-        outcome = what.outcome("preview", act())
-        what.judge(outcome.result)
-    what.show(outcome)
+        outcome = what.show_judged("preview", act)
     if expect_no_changes and outcome.changes:
         click.echo(f"goldenfleet: {outcome.changes} resources would change", err=True)
         sys.exit(FAILED)
@@ -125,21 +167,20 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
 
 @click.command(epilog=_EXAMPLES)
 @_deploying
-@click.option("--yes", "-y", is_flag=True, help="Do it without a preview and without asking.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking. Policies are asked all the same.")
 def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
     """Make the cloud what the program says."""
     what = _Asked(config=overrides(config), **asked)
     with told_plainly(USAGE, _STOPPED):
         engine = _checked(what, yes=yes)
     with told_plainly(FAILED, _STOPPED), one_ctrl_c():
-        if not yes:
-            foreseen = engine.preview(_quiet)
-            what.judge(foreseen)
-            what.show(what.outcome("preview", foreseen))
-            _confirm(f"Do this to stack {what.stack}?")
-        made = engine.up(_telling(what))
-        what.show(what.outcome("up", made))
-        what.judge(made)
+        # Pulumi's CLI judges an `up` too, but each resource as its turn comes, when others are made.
+        if not yes or what.has_policies:
+            foreseen = what.foresee(engine)
+            if not yes:
+                what.show(foreseen)
+                _confirm(f"Do this to stack {what.stack}?")
+        what.show_judged("up", lambda: engine.up(_telling(what)))
 
 
 @click.command(epilog=_EXAMPLES)

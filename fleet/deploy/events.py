@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.deploy.errors import PulumiFailedError
+from fleet.policy.evaluate import Violation
 from fleet.rehearsal.engine import Step
 from fleet.rehearsal.engine.diff import Op
 from fleet.rehearsal.engine.urns import STACK_TYPE
@@ -44,7 +45,7 @@ class Account:
     steps: list[Step] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
 
     def take(self, line: str, elapsed: float) -> Step | None:
         """One line of the log; the step that it tells of. Raises PulumiFailedError for what is no event."""
@@ -84,9 +85,12 @@ class Account:
             self.errors.append(f"{name}: {_plain(told['message'])}" if name else _plain(told["message"]))
 
     def _violated(self, told: Mapping[str, Any]) -> None:
-        if told.get("enforcementLevel") == "mandatory":
-            name = told.get("resourceUrn", "").rpartition("::")[2]
-            self.violations.append(f"{told['policyName']}: {name}: {_plain(told['message'])}")
+        level = told.get("enforcementLevel")
+        if level not in ("mandatory", "advisory"):  # remediated, or switched off
+            return
+        urn = told.get("resourceUrn", "")
+        message = _plain(told["message"])
+        self.violations.append(Violation(told["policyName"], level, urn, urn.rpartition("::")[2], message))
 
 
 def _parsed(line: str) -> dict[str, Any]:

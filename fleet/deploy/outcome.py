@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fleet.policy.evaluate import Violation
 from fleet.rehearsal.engine import Result, Step
 
 Act = Literal["preview", "up", "destroy"]
@@ -24,6 +25,8 @@ class Outcome:
     stack: str
     engine: EngineName
     result: Result
+    violations: tuple[Violation, ...] = ()
+    """Of policies; of mandatory ones only where nothing was done for them."""
 
     @property
     def changes(self) -> int:
@@ -39,6 +42,7 @@ class Outcome:
             "summary": self.result.summary(),
             "outputs": dict(self.result.outputs),
             "seconds": round(self.result.seconds, 3),
+            "violations": [asdict(violation) for violation in self.violations],
         }
 
     def describe(self) -> str:

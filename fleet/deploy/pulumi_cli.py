@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ import yaml
 from fleet.deploy.errors import PulumiFailedError, PulumiMissingError
 from fleet.deploy.events import Account
 from fleet.deploy.judging import pack_of
+from fleet.policy.evaluate import Violation
 from fleet.rehearsal.engine import Result
 from fleet.rehearsal.engine.steps import OnStep
 
@@ -31,6 +33,12 @@ _EMULATED_CONFIG = {
     "aws:skipCredentialsValidation": True,
     "aws:skipMetadataApiCheck": True,
 }
+
+
+@dataclass(frozen=True)
+class PulumiResult(Result):
+    violations: tuple[Violation, ...] = ()
+    """Of advisory policies."""
 
 
 class PulumiCli:
@@ -75,7 +83,10 @@ class PulumiCli:
             code = self._follow(self._command(words, folder), folder, said, account, on_step)
             if code != 0 or account.errors:
                 raise self._failed(words[0], code, account, said)
-        return Result(tuple(account.steps), account.outputs, self._clock() - start)
+        seconds = self._clock() - start
+        return PulumiResult(
+            tuple(account.steps), account.outputs, seconds, violations=tuple(account.violations)
+        )
 
     def _command(self, words: Sequence[str], folder: Path) -> list[str]:
         options = ["--stack", self._stack, "--non-interactive", "--color", "never"]
@@ -144,8 +155,10 @@ class PulumiCli:
 
     def _failed(self, act: str, code: int, account: Account, said: Path) -> PulumiFailedError:
         tail = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TAIL_LINES:]
-        told = [*account.errors, *account.violations] or tail or ["it said nothing"]
-        return PulumiFailedError(f"pulumi {act} failed (exit code {code}):\n" + "\n".join(told), _HINT)
+        mandatory = [str(each) for each in account.violations if each.level == "mandatory"]
+        told = [*account.errors, *mandatory] or tail or ["it said nothing"]
+        message = f"pulumi {act} failed (exit code {code}):\n" + "\n".join(told)
+        return PulumiFailedError(message, _HINT, tuple(account.violations))
 
 
 _HINT = "What was made is in pulumi's state: correct it, and run again. docs/pulumi.md tells what it needs."

@@ -15,9 +15,13 @@ from fleet.rehearsal.errors import PolicyViolatedError
 _MOST_TOLD = 10
 
 
+def evaluated(declared: Iterable[Declared], *, production: bool) -> policy.Evaluation:
+    return policy.evaluate([_resource(of) for of in declared], production=production)
+
+
 def judge(declared: Iterable[Declared], *, production: bool) -> policy.Evaluation:
     """Raises PolicyViolatedError where a mandatory rule is violated."""
-    evaluation = policy.evaluate([_resource(of) for of in declared], production=production)
+    evaluation = evaluated(declared, production=production)
     if evaluation.mandatory:
         told = [f"  {violation}" for violation in evaluation.mandatory[:_MOST_TOLD]]
         more = len(evaluation.mandatory) - len(told)

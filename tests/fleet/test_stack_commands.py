@@ -21,6 +21,11 @@ props = {"visibilityTimeoutSeconds": days, "url": None}
 queue = pulumi.CustomResource("aws:sqs/queue:Queue", "jobs", props)
 pulumi.export("days", days)
 """
+UNSAFE = """
+import pulumi
+pulumi.CustomResource("aws:sqs/queue:Queue", "jobs", {"visibilityTimeoutSeconds": 3})
+"""
+CHECKOUT = Path(__file__).parents[2]
 Run = Callable[..., Result]
 
 
@@ -107,6 +112,36 @@ def test_json_does_not_ask(run) -> None:
     """A question would stand in the middle of it."""
     refused = run("up", "--json")
     assert (refused.exit_code, "--json needs --yes" in refused.stderr) == (2, True)
+
+
+@pytest.fixture
+def forbidden(project: Path) -> None:
+    """What the project registers, its policies forbid."""
+    (project / "fleet" / "policy").mkdir(parents=True)
+    (project / "fleet" / "policy" / "PulumiPolicy.yaml").touch()
+    (project / "Pulumi.dev.yaml").write_text((CHECKOUT / "Pulumi.dev.yaml").read_text())
+    (project / "__main__.py").write_text(UNSAFE)
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_nothing_is_made_that_policies_forbid(run, endpoint, project) -> None:
+    """Not even where nobody is to be asked; the preview says the same."""
+    for act, words in {"preview": [], "up": ["--yes"]}.items():
+        refused = run(act, *words)
+        assert (refused.exit_code, "queues-encrypted (mandatory): jobs" in refused.stderr) == (1, True)
+        assert queues(endpoint) == []
+        assert not (project / ".goldenfleet" / "dev.json").exists()
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_what_policies_forbid_is_told_in_json(run, endpoint) -> None:
+    """An object as of every act, with no step that was taken, and each violation."""
+    refused = run("up", "--yes", "--json")
+    told = json.loads(refused.stdout)
+    assert (refused.exit_code, told["act"], told["steps"], told["summary"]) == (1, "up", [], {})
+    found = {each["rule"]: (each["level"], each["name"]) for each in told["violations"]}
+    assert found["queues-encrypted"] == ("mandatory", "jobs")
+    assert queues(endpoint) == []
 
 
 @pytest.mark.parametrize("act", ["preview", "up", "destroy"])

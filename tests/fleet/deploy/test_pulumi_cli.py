@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,14 @@ import sys
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
+from fleet.cli import main
 from fleet.deploy.errors import PulumiFailedError, PulumiMissingError
 from fleet.deploy.outcome import Outcome
 from fleet.deploy.pulumi_cli import PulumiCli
 from fleet.rehearsal.engine import Step
+from tests.fleet.deploy.conftest import FakePulumi
 
 DEADLINE_SECONDS = 60
 STEPS = {
@@ -107,7 +111,7 @@ def test_a_failure_is_told_by_pulumis_own_errors(pulumi) -> None:
     assert caught.value.message.splitlines() == [
         "pulumi up failed (exit code 255):",
         "gf-prod-network: creating EC2 VPC: VpcLimitExceeded: The maximum number of VPCs has been reached.",
-        "flow-logs: gf-prod-network: no flow log",
+        "flow-logs (mandatory): gf-prod-network: no flow log",
     ]
 
 
@@ -125,6 +129,37 @@ def test_without_an_executable_the_person_is_told_what_to_do(tmp_path, monkeypat
     with pytest.raises(PulumiMissingError, match="no pulumi on the PATH") as caught:
         PulumiCli(tmp_path, "prod")
     assert "https://www.pulumi.com/docs/install/" in caught.value.hint
+
+
+def up_by_pulumi(pulumi: FakePulumi, *words: str) -> Result:
+    """`goldenfleet up --yes` in a project that has a policy pack."""
+    pack = pulumi.project / "fleet" / "policy"
+    pack.mkdir(parents=True)
+    (pack / "PulumiPolicy.yaml").touch()
+    asked = ["up", "--engine", "pulumi", "--yes", "--stack", "prod", "--project", str(pulumi.project)]
+    return CliRunner().invoke(main, [*asked, *words])
+
+
+def test_nothing_is_made_that_the_pack_forbids(pulumi) -> None:
+    """Pulumi previews first, also where nobody is to be asked; what is forbidden is told in JSON too."""
+    pulumi.plays("failed", code=255)
+    refused = up_by_pulumi(pulumi, "--json")
+    assert (refused.exit_code, "flow-logs" in refused.stderr) == (1, True), refused.output
+    assert [call["words"][0] for call in pulumi.calls] == ["preview"]
+    told = json.loads(refused.stdout)
+    assert (told["act"], told["engine"], told["steps"]) == ("up", "pulumi", [])
+    (violation,) = told["violations"]
+    assert (violation["rule"], violation["level"]) == ("flow-logs", "mandatory")
+    assert violation["name"] == "gf-prod-network"
+
+
+def test_what_the_pack_allows_is_made_after_a_preview(pulumi) -> None:
+    """Both with the pack."""
+    pulumi.plays("up")
+    done = up_by_pulumi(pulumi)
+    assert done.exit_code == 0, done.output
+    assert [call["words"][0] for call in pulumi.calls] == ["preview", "up"]
+    assert all("--policy-pack" in call["words"] for call in pulumi.calls)
 
 
 COMMAND = """
