@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from fleet.rehearsal.errors import UnknownScenarioError
 from fleet.rehearsal.scenarios.scenario import Outcome, Scenario, Stage
+from fleet.rehearsal.scenarios.spot_dry import SpotDry
 
 __all__ = ["SCENARIOS", "Outcome", "Scenario", "Stage", "named"]
 
-SCENARIOS: Mapping[str, Scenario] = {}
+SCENARIOS: Mapping[str, Scenario] = {"spot-dry": SpotDry()}
 
 
 def named(names: tuple[str, ...], scenarios: Mapping[str, Scenario] = SCENARIOS) -> tuple[Scenario, ...]:

@@ -257,6 +257,29 @@ def test_disabled_rules_deliver_nothing(plain: Plain, emulate: Emulate) -> None:
         assert delivered(aws) == 0
 
 
+def test_functions_and_schedules_get_no_events(plain: Plain, emulate: Emulate) -> None:
+    """An event goes by a target that is a function, and by a rule that is a schedule, to all others."""
+    event = {"Source": "test", "DetailType": "test", "Detail": "{}"}
+    function = {"Id": "function", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f"}
+
+    def delivered(aws: Aws) -> int:
+        queue = aws.make_queue({"source": ["test"]})
+        aws.events.put_targets(Rule="rule", Targets=[function])
+        arn = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        aws.events.put_rule(Name="minute", ScheduleExpression="rate(1 minute)")
+        aws.events.put_targets(Rule="minute", Targets=[{"Id": "queue", "Arn": arn}])
+        aws.events.put_events(Entries=[event])
+        return len(aws.received(queue))
+
+    with plain() as aws, pytest.raises(NotImplementedError):
+        delivered(aws)
+    with emulate() as aws:
+        assert delivered(aws) == 1
+        assert len(aws.events.list_targets_by_rule(Rule="rule")["Targets"]) == 2
+
+
 def test_state_changes_are_events(plain: Plain, emulate: Emulate) -> None:
     """Every state of an instance is told, in order, and the group tells of its launches."""
     pattern = {"source": ["aws.ec2", "aws.autoscaling"]}
