@@ -26,6 +26,7 @@ from fleet.errors import GoldenfleetError
 from fleet.load_commands import load
 from fleet.oncall_commands import notices, status, watch
 from fleet.oncall_commands_drain import drain, undrain
+from fleet.oncall_commands_nodes import connect, interrupt, logs
 from fleet.stack_commands import destroy, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
@@ -66,7 +67,10 @@ main.add_command(cost)
 main.add_command(images)
 main.add_command(keys)
 main.add_command(load)
+main.add_command(connect)
 main.add_command(drain)
+main.add_command(interrupt)
+main.add_command(logs)
 main.add_command(notices)
 main.add_command(preview)
 main.add_command(status)

@@ -96,6 +96,11 @@ class Aws:
         return str(self.session.region_name)
 
     @property
+    def partition(self) -> str:
+        """First part of ARNs, such as aws or aws-cn."""
+        return self.session.get_partition_for_region(self.region)
+
+    @property
     def time_scale(self) -> float:
         """Multiplies AWS's durations; 1 but in a rehearsal."""
         return self.kept.time_scale if self.kept is not None else 1.0

@@ -16,6 +16,7 @@ from fleet.oncall.prices import hourly_price
 
 _PAGE: Final = 1000  # the most that DescribeInstances gives at once
 _ALIVE: Final = ["pending", "running", "shutting-down", "stopping", "stopped"]
+_ENDED: Final = "terminated"
 _IN_SERVICE, _PENDING = "InService", ("Pending", "Pending:Wait", "Pending:Proceed")
 # A node registered with several target groups is as well as the worst of them says.
 _WORST_FIRST = ("draining", "unhealthy", "unhealthy.draining", "unavailable", "initial", "unused", "healthy")
@@ -111,10 +112,13 @@ class _Found:
     members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def load_snapshot(aws: Aws) -> Snapshot:
-    """Some seconds at most, however large the fleet: calls in pages, side by side. Raises OnCallError."""
+def load_snapshot(aws: Aws, *, ended: bool = False) -> Snapshot:
+    """Some seconds at most, however large the fleet: calls in pages, side by side. Raises OnCallError.
+
+    With `ended` it has the nodes, too, that EC2 still remembers.
+    """
     began, now = time.monotonic(), time.time()
-    found = _look(aws)
+    found = _look(aws, [*_ALIVE, _ENDED] if ended else _ALIVE)
     addresses = {
         one["InstanceId"]: one["PrivateIpAddress"]
         for one in found.instances
@@ -136,10 +140,10 @@ def load_nodes(aws: Aws, nodes: Iterable[NodeView]) -> dict[str, Said]:
     return ask_all(aws, {node.instance_id: node.address for node in nodes if node.address})
 
 
-def _look(aws: Aws) -> _Found:
+def _look(aws: Aws, states: Sequence[str]) -> _Found:
     with ThreadPoolExecutor(4) as pool:
         groups = pool.submit(_groups, aws)
-        instances = pool.submit(_instances, aws)
+        instances = pool.submit(_instances, aws, states)
         told = pool.submit(images.load, aws, groups.result())
         arns = sorted({arn for group in groups.result() for arn in group.get("TargetGroupARNs", ())})
         health = list(pool.map(lambda arn: _health(aws, arn), arns))
@@ -152,10 +156,10 @@ def _groups(aws: Aws) -> list[dict[str, Any]]:
     return aws.pages("autoscaling.describe_auto_scaling_groups", "AutoScalingGroups", Filters=own)
 
 
-def _instances(aws: Aws) -> list[dict[str, Any]]:
+def _instances(aws: Aws, states: Sequence[str]) -> list[dict[str, Any]]:
     filters = [
         {"Name": f"tag:{STACK_TAG}", "Values": [aws.stack]},
-        {"Name": "instance-state-name", "Values": _ALIVE},
+        {"Name": "instance-state-name", "Values": list(states)},
     ]
     paging = {"PageSize": _PAGE}
     reservations = aws.pages(
@@ -246,5 +250,7 @@ def _lifecycle_state(one: Mapping[str, Any], found: _Found) -> str:
     member = found.members.get(one["InstanceId"])
     if member is not None:
         return str(member["LifecycleState"])
-    leaving = one["State"]["Name"] in ("shutting-down", "stopping")
-    return "Terminating" if leaving else "Detached"
+    state = one["State"]["Name"]
+    if state == _ENDED:
+        return "Terminated"
+    return "Terminating" if state in ("shutting-down", "stopping") else "Detached"

@@ -16,11 +16,13 @@ from moto.core.model_instances import reset_model_data
 from moto.ec2.responses import EC2Response
 from moto.elbv2.responses import ELBV2Response
 from moto.events.responses import EventsHandler
+from moto.fis.responses import FISResponse
 
 from fleet.rehearsal.cloud import (
     alarms,
     detach,
     events,
+    experiments,
     groups,
     health,
     hooks,
@@ -231,11 +233,12 @@ class Cloud:
         """Fill moto's gaps; every change is undone by `close`."""
         world, patches = self._world, self._patches
         patches.set(settings, "load_iam_aws_managed_policies", lambda: True)
-        for response in (AutoScalingResponse, EC2Response, ELBV2Response, EventsHandler):
+        for response in (AutoScalingResponse, EC2Response, ELBV2Response, EventsHandler, FISResponse):
             patches.wrap(response, "call_action", self._locked)
         instances.install(world, self._metadata, patches)
         targets.install(world, patches)
         events.install(patches)
+        experiments.install(world, patches)
         groups.install(world, patches)
         launching.install(patches)
         hooks.install(world, patches)

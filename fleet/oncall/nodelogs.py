@@ -1,0 +1,78 @@
+"""A node's log: on AWS from CloudWatch Logs, else its journal by Systems Manager; in a rehearsal its file.
+
+No image ships its log by itself. Where one does, it is looked for in the tier's log group, in streams whose
+names begin with the instance's id, which outlive the node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fleet.oncall import journal
+from fleet.oncall.aws import Aws
+from fleet.oncall.errors import AwsFailed, NotFound
+from fleet.oncall.lines import Line, lines
+from fleet.oncall.snapshot import NodeView
+from fleet.stack.naming import log_group
+
+_EVERY_S = 1.0
+_LATE_S = 30.0
+_FILE = "log.jsonl"
+
+
+def read(aws: Aws, node: NodeView, since: float) -> list[Line]:
+    """Oldest first. Raises NotFound where there is no log, OnCallError."""
+    if aws.kept is not None:
+        return _of_file(Path(aws.kept.run_dir) / "nodes" / node.instance_id / _FILE, since)
+    return _of_group(aws, node, since) or journal.read(aws, node, since)
+
+
+def follow(
+    aws: Aws,
+    node: NodeView,
+    since: float,
+    clock: Callable[[], float] = time.time,
+    pause: Callable[[float], object] = time.sleep,
+) -> Iterator[list[Line]]:
+    """For ever: what is new, each line once. Raises OnCallError."""
+    told: dict[Line, None] = {}
+    while True:
+        began = clock()
+        lines = [line for line in read(aws, node, since) if line not in told]
+        told |= dict.fromkeys(lines)
+        yield lines
+        since = max(since, began - _LATE_S)
+        told = {line: None for line in told if line.at >= since}
+        pause(_EVERY_S)
+
+
+def _of_group(aws: Aws, node: NodeView, since: float) -> list[Line]:
+    group = log_group(aws.stack, node.tier)
+    try:
+        events = aws.pages(
+            "logs.filter_log_events",
+            "events",
+            logGroupName=group,
+            logStreamNamePrefix=node.instance_id,
+            startTime=int(since * 1000),
+        )
+    except AwsFailed as exc:
+        if exc.code != "ResourceNotFoundException":
+            raise
+        raise NotFound(f"there is no log group {group}", "Bring the stack up to date: pulumi up") from exc
+    lines = [Line(event["timestamp"] / 1000, event["message"].rstrip("\n")) for event in events]
+    return sorted(lines, key=lambda line: line.at)
+
+
+def _of_file(path: Path, since: float) -> list[Line]:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as exc:
+        raise NotFound(
+            f"cannot read {path}: {exc.strerror}", "The rehearsal's log folder was removed: start another."
+        ) from exc
+    # The last line may be half written.
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return [line for line in lines(whole) if line.at >= since]
