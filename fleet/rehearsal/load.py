@@ -2,12 +2,13 @@
 
 `python -m fleet.rehearsal.load --url URL --model NAME --clients N --seed N --out FILE` writes one Answer as a
 JSON line per request until it gets SIGTERM; then it starts no request any more, finishes those that run, and
-exits.
+exits. After SIGUSR1 its clients think longer, until SIGUSR2: a quiet hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import ssl
@@ -25,9 +26,31 @@ from fleet.rehearsal.answers import EMBEDDED_MODEL, Answer, Kind, Question, ques
 _THINK_SECONDS = (0.2, 1.2)  # keeps two cores busy, but not drowning, with this many clients:
 _CLIENTS_AT_EASE = 40
 _STREAMING_SHARE = 0.25  # of that: who reads a stream is soon back, so that any node has some at any moment
+_QUIET = 40.0  # times as long a thought in a quiet hour
 _AT_ONCE = 8  # questions that are asked together for their undisturbed answers
 
 Record = Callable[[Answer], None]
+
+
+class Pace:
+    """Of all clients: as usual, or that of a quiet hour, in which each thinks much longer."""
+
+    def __init__(self) -> None:
+        self._usual = asyncio.Event()
+        self._usual.set()
+
+    def quieten(self) -> None:
+        self._usual.clear()
+
+    def quicken(self) -> None:
+        """Whoever still thinks asks at once."""
+        self._usual.set()
+
+    async def linger(self, seconds: float) -> None:
+        """Think on for so long, but only while the hour is quiet."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._usual.wait()
 
 
 class LoadClient:
@@ -41,7 +64,9 @@ class LoadClient:
         seed: int,
         record: Record,
         patience: float,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self._number = number
         self._api = api
         self._asked = asked
@@ -60,11 +85,14 @@ class LoadClient:
         return "chat_stream" if question.chat else "generate_stream"
 
     async def _think(self, stop: asyncio.Event) -> bool:
+        """Whether it is time to stop."""
+        thought = self._random.uniform(*_THINK_SECONDS) * self._patience
         try:
-            async with asyncio.timeout(self._random.uniform(*_THINK_SECONDS) * self._patience):
+            async with asyncio.timeout(thought):
                 return await stop.wait()
         except TimeoutError:
-            return False
+            await self._pace.linger(thought * _QUIET)
+            return stop.is_set()
 
 
 async def ask(api: AsyncClient, question: Question, kind: Kind, client: int = 0) -> Answer:
@@ -135,6 +163,7 @@ async def run_load(
     record: Record,
     stop: asyncio.Event,
     models: Sequence[str] = (EMBEDDED_MODEL,),
+    pace: Pace | None = None,
 ) -> None:
     """Run `clients` clients until `stop`; returns when the last of them has read its last answer.
 
@@ -142,6 +171,7 @@ async def run_load(
     Of several models each has its clients, those that stream and others.
     """
     patience = max(1.0, clients / _CLIENTS_AT_EASE)
+    pace = pace or Pace()
     context = ssl.create_default_context()  # costs more than everything else in a client: one for all
     async with AsyncExitStack() as open_clients, asyncio.TaskGroup() as tasks:
         for number in range(clients):
@@ -149,18 +179,26 @@ async def run_load(
             api = await open_clients.enter_async_context(
                 AsyncClient(url, model=model, verify=context, random=random.Random(f"{seed}-{number}").random)
             )
-            tasks.create_task(LoadClient(number, api, questions(), seed, record, patience).run(stop))
+            client = LoadClient(number, api, questions(), seed, record, patience, pace)
+            tasks.create_task(client.run(stop))
 
 
 async def _until_told_to_stop(url: str, models: Sequence[str], clients: int, seed: int, out: Path) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stop, pace, loop = asyncio.Event(), Pace(), asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        pace.quicken()
+
+    orders = {signal.SIGTERM: end, signal.SIGUSR1: pace.quieten, signal.SIGUSR2: pace.quicken}
+    for number, told in orders.items():
+        loop.add_signal_handler(number, told)
     with out.open("a", buffering=1) as lines:
 
         def record(answer: Answer) -> None:
             lines.write(answer.line())
 
-        await run_load(url, clients, seed, record, stop, models)
+        await run_load(url, clients, seed, record, stop, models, pace)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What target tracking acts on in a rehearsal: CPU of the nodes' processes, requests of the balancer."""
+"""What target tracking acts on in a rehearsal: how busy nodes are, and the requests of the balancer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Rate:
 class FleetMetrics:
     """The cloud's Metrics. `measure` looks, several times a second or rarer; the cloud is told the last look.
 
-    A node's full CPU is one core of this machine, which is all that the embedded engine can use.
+    A node's full CPU is one core, which is all that the embedded engine can use. It counts as used while the
+    node waits for one of this machine's, too: an instance does not share its own.
     """
 
     def __init__(
@@ -54,21 +55,20 @@ class FleetMetrics:
 
     with_published = True
 
-    def average_cpu(self, group: str) -> float | None:
-        """Percent of the last second or more; None without two looks at any node of the group."""
-        return self._values.get(group)
+    def cpu(self, instance_id: str) -> float | None:
+        """Percent, over a minute of AWS's time; None before that is over."""
+        return self._values.get(instance_id)
 
     def requests_per_target(self, target_group_arn: str) -> float | None:
         """In one minute of AWS's time; None for a group that no public listener sends to."""
         return self._values.get(target_group_arn)
 
     def measure(self) -> None:
-        now, used, values = self._clock(), self._nodes.cpu_seconds(), {}
-        for group in self._cloud.groups():
-            rates = [self._rate(i, used[i], now) for i in group.instance_ids if i in used]
-            known = [rate for rate in rates if rate is not None]
-            if known:
-                values[group.name] = 100 * sum(known) / len(known)
+        now, values = self._clock(), {}
+        for instance_id, busy in self._nodes.busy_seconds().items():
+            rate = self._rate(instance_id, busy, now)
+            if rate is not None:
+                values[instance_id] = min(100.0, 100 * rate)
         for arn, total in self._balancer.requests().items():
             healthy = sum(target.state == "healthy" for target in self._cloud.targets(arn))
             rate = self._rate(arn, total, now)
@@ -77,4 +77,5 @@ class FleetMetrics:
         self._values = values
 
     def _rate(self, name: str, value: float, now: float) -> float | None:
-        return self._rates.setdefault(name, Rate()).look(value, now)
+        """Over a minute of AWS's time, which is what a point of a metric stands for."""
+        return self._rates.setdefault(name, Rate(self._aws_minute)).look(value, now)

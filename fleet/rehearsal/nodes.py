@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fleet.rehearsal.cloud import InstanceView
 from fleet.rehearsal.processes import Processes
-from fleet.rehearsal.usage import group_cpu_seconds, processes
+from fleet.rehearsal.usage import busy_seconds, processes
 
 REGION = "us-east-1"
 _IMDS_POLL_SECONDS = 2.0  # a node's watch on AWS (reference: aws-node-termination-handler)
@@ -120,12 +120,11 @@ class Nodes:
         """Those that start or run. The cloud itself learns of a sudden death only by health checks."""
         return [i for i in instances if self._processes.ended(i.instance_id) is None]
 
-    def cpu_seconds(self) -> dict[str, float]:
-        """Instance id -> CPU seconds used so far, for every instance whose process runs."""
-        used = group_cpu_seconds(processes())
-        return {
-            name: used.get(pid, 0.0) for name, pid in self._processes.running().items() if self._owns(name)
-        }
+    def busy_seconds(self) -> dict[str, float]:
+        """Instance id -> seconds in which it had work for a CPU so far, if its process runs."""
+        running = {name: pid for name, pid in self._processes.running().items() if self._owns(name)}
+        busy = busy_seconds(processes(), set(running.values()))
+        return {name: busy.get(pid, 0.0) for name, pid in running.items()}
 
     def _owns(self, name: str) -> bool:
         return (self._dir / name).is_dir()

@@ -1,10 +1,10 @@
-"""What processes use, from /proc: CPU time of process groups and memory of process trees."""
+"""What processes use, from /proc: how busy process groups are, and memory of process trees."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,31 @@ def processes() -> Iterator[Stat]:
                 continue
 
 
-def group_cpu_seconds(stats: Iterable[Stat]) -> Mapping[int, float]:
-    """Process group -> CPU seconds used so far by its living processes."""
-    used: dict[int, float] = defaultdict(float)
+def busy_seconds(stats: Iterable[Stat], groups: Collection[int]) -> Mapping[int, float]:
+    """Process group -> seconds in which its living processes had work for a CPU so far, got one or not.
+
+    An instance has its CPUs to itself; here all share this machine's, and whoever waits for one is as busy.
+    """
+    busy: dict[int, float] = defaultdict(float)
     for stat in stats:
-        used[stat.group] += stat.cpu_seconds
-    return used
+        if stat.group in groups:
+            busy[stat.group] += _ready_seconds(stat)
+    return busy
+
+
+def _ready_seconds(stat: Stat) -> float:
+    """Time on a CPU and time in the queue for one, of all threads (proc_pid_schedstat, scheduler statistics);
+    where the kernel does not count the latter, the former alone.
+    """
+    found = 0.0
+    tasks = _PROC / str(stat.pid) / "task"
+    try:
+        for task in os.listdir(tasks):
+            ran, waited, _ = (tasks / task / "schedstat").read_text().split()
+            found += (int(ran) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return stat.cpu_seconds
+    return found or stat.cpu_seconds
 
 
 def family(stats: Iterable[Stat], roots: Iterable[int]) -> set[int]:

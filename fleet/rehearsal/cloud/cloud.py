@@ -44,6 +44,7 @@ from fleet.rehearsal.cloud.loop import LoopThread
 from fleet.rehearsal.cloud.patches import Patches, require_moto
 from fleet.rehearsal.cloud.reconcile import reconcile
 from fleet.rehearsal.cloud.records import Machine
+from fleet.rehearsal.cloud.tracking import Decision
 from fleet.rehearsal.cloud.views import (
     Clock,
     EventCallback,
@@ -163,6 +164,16 @@ class Cloud:
                 self._world, found, desired, "a user request explicitly set group desired capacity"
             )
         self._changed()
+
+    def decisions(self, group: str) -> list[Decision]:
+        """What target tracking decided for the group, oldest first; a reason for no change once in a row.
+
+        Raises GroupUnknown.
+        """
+        with self._world.lock:
+            if group not in self._world.groups:
+                raise GroupUnknown(f"no Auto Scaling group is called {group}", "`groups()` has all of them")
+            return list(self._world.groups[group].decisions)
 
     def targets(self, target_group_arn: str) -> list[Target]:
         """The targets of a group, draining ones included; empty for a group that is not there."""

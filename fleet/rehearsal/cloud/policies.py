@@ -16,10 +16,11 @@ from moto.core.responses import ActionResult, EmptyResult
 from fleet.rehearsal.cloud import groups
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group, Member
-from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
+from fleet.rehearsal.cloud.tracking import Breach, Decision, Policy, Sizes, decide, observe
 from fleet.rehearsal.cloud.world import ACCOUNT, REGION, World, utc
 
 _CUSTOM_METRIC_SECONDS = 60.0
+_PERIOD_SLACK = 1.25
 _KNOWN_METRICS = ("ASGAverageCPUUtilization", "ALBRequestCountPerTarget")
 
 
@@ -30,19 +31,36 @@ def track(world: World, group: Group) -> None:
     policies = [_policy(policy) for policy in tracked.values()]
     if not policies:
         return
-    values = {name: _value(world, group, _configuration(policy)) for name, policy in tracked.items()}
+    warm = _warm(world, group, max(_warmup(group, policy) for policy in tracked.values()))
+    values = {name: _value(world, warm, _configuration(policy)) for name, policy in tracked.items()}
     group.breaches = {
         p.name: observe(group.breaches.get(p.name, Breach()), p, values[p.name], now) for p in policies
     }
-    sizes = _sizes(world, group, max(_warmup(group, policy) for policy in tracked.values()))
-    desired = desired_capacity(policies, values, group.breaches, sizes, now, world.time_scale)
-    if desired != group.desired:
+    decision = decide(policies, values, group.breaches, _sizes(group, warm), now, world.time_scale)
+    _follow(world, group, decision)
+
+
+def _follow(world: World, group: Group, decision: Decision) -> None:
+    """Note the decision where it is news, and obey it."""
+    last = group.decisions[-1] if group.decisions else None
+    changes = decision.after != decision.before
+    if changes or last is None or (last.why, last.policy) != (decision.why, decision.policy):
+        group.decisions.append(decision)
+    if changes:
         group.breaches.clear()
-        groups.set_desired(world, group, desired, f"a monitor alarm of policy {_names(policies)}")
-
-
-def _names(policies: list[Policy]) -> str:
-    return ", ".join(sorted(policy.name for policy in policies))
+        world.tell(
+            "tracking.decided",
+            None,
+            group.name,
+            policy=decision.policy,
+            metric=decision.metric,
+            value="-" if decision.value is None else f"{decision.value:.4g}",
+            target=f"{decision.target:g}",
+            before=str(decision.before),
+            after=str(decision.after),
+            why=decision.why,
+        )
+        groups.set_desired(world, group, decision.after, f"a monitor alarm of policy {decision.policy}")
 
 
 def _tracks(policy: FakeScalingPolicy, group: Group) -> bool:
@@ -59,50 +77,68 @@ def _configuration(policy: FakeScalingPolicy) -> dict[str, Any]:
 
 def _policy(policy: FakeScalingPolicy) -> Policy:
     wanted = _configuration(policy)
+    custom = wanted.get("CustomizedMetricSpecification") or {}
+    predefined = wanted.get("PredefinedMetricSpecification") or {}
     return Policy(
-        str(policy.name), float(wanted["TargetValue"]), str(wanted.get("DisableScaleIn")).lower() == "true"
+        str(policy.name),
+        float(wanted["TargetValue"]),
+        str(wanted.get("DisableScaleIn")).lower() == "true",
+        _period(custom),
+        str(custom.get("MetricName") or predefined.get("PredefinedMetricType") or ""),
     )
 
 
-def _value(world: World, group: Group, wanted: dict[str, Any]) -> float | None:
+def _period(custom: dict[str, Any]) -> float:
+    """In AWS's seconds."""
+    return float(custom.get("Period") or _CUSTOM_METRIC_SECONDS)
+
+
+def _value(world: World, warm: list[Member], wanted: dict[str, Any]) -> float | None:
     predefined = wanted.get("PredefinedMetricSpecification")
     if not predefined:
         return _custom(world, wanted.get("CustomizedMetricSpecification") or {})
     if predefined["PredefinedMetricType"] == "ASGAverageCPUUtilization":
-        return world.metrics.average_cpu(group.name)
+        known = [v for member in warm if (v := world.metrics.cpu(member.machine.id)) is not None]
+        return fmean(known) if known else None
     suffix = str(predefined["ResourceLabel"]).partition("/targetgroup/")[2]
     arn = next((a for a in world.elbv2.target_groups if a.endswith(f":targetgroup/{suffix}")), None)
     return world.metrics.requests_per_target(arn) if arn else None
 
 
 def _custom(world: World, wanted: dict[str, Any]) -> float | None:
-    """The average of what PutMetricData gave for the metric in the last minute of AWS's time."""
+    """The average of what PutMetricData gave for the metric in its last period, and a little more: each node
+    puts one value a period, give or take a tenth.
+    """
     if not world.metrics.with_published:
         return None
     dimensions = {(d["Name"], d["Value"]) for d in wanted.get("Dimensions") or []}
-    after = utc(world.clock()) - timedelta(seconds=world.scaled(_CUSTOM_METRIC_SECONDS))
+    after = utc(world.clock()) - timedelta(seconds=world.scaled(_period(wanted)) * _PERIOD_SLACK)
     values = [
         float(datum.value)
         for datum in cloudwatch_backends[ACCOUNT][REGION].metric_data
         if isinstance(datum, MetricDatum)
         and (datum.namespace, datum.name) == (wanted.get("Namespace"), wanted.get("MetricName"))
-        and {(d.name, d.value) for d in datum.dimensions} == dimensions
         and datum.timestamp.replace(tzinfo=None) >= after
+        and {(d.name, d.value) for d in datum.dimensions} == dimensions
     ]
     return fmean(values) if values else None
 
 
-def _sizes(world: World, group: Group, warmup: float) -> Sizes:
-    serving = [member for member in group.members.values() if member.in_service]
-    pending = sum(1 for member in group.members.values() if member.is_pending)
+def _warm(world: World, group: Group, warmup: float) -> list[Member]:
+    """Members in service whose warmup is over: what they measure counts."""
     ready_before = world.clock() - world.scaled(warmup)
-    warm = sum(1 for member in serving if _served_since(member) <= ready_before)
+    return [m for m in group.members.values() if m.in_service and _served_since(m) <= ready_before]
+
+
+def _sizes(group: Group, warm: list[Member]) -> Sizes:
+    serving = [member for member in group.members.values() if member.in_service or member.is_pending]
+    units = sum(member.weight for member in warm)
     return Sizes(
         group.desired,
         int(group.moto.min_size or 0),
         int(group.moto.max_size or 0),
-        warm,
-        len(serving) - warm + pending,
+        units,
+        sum(member.weight for member in serving) - units,
     )
 
 

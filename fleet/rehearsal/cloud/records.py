@@ -13,7 +13,7 @@ from moto.ec2.models.instances import Instance
 
 from fleet.rehearsal.cloud.addresses import Lease
 from fleet.rehearsal.cloud.pace import DEFAULT_CHECKPOINT_DELAY, Healthy
-from fleet.rehearsal.cloud.tracking import Breach
+from fleet.rehearsal.cloud.tracking import Breach, Decision
 from fleet.rehearsal.cloud.views import PurchaseOption, TargetState
 from fleet.rehearsal.market import Pool
 
@@ -112,6 +112,7 @@ class Member:
     leaving: Leaving | None = None  # serves until its replacement does
     unhealthy_cause: str | None = None
     draining_until: float = 0.0
+    weight: int = 1  # units of capacity
 
     @property
     def phase(self) -> str:
@@ -196,6 +197,7 @@ class Group:
     refreshes: list[Refresh] = field(default_factory=list)
     retry_at: dict[str, float] = field(default_factory=dict)  # by purchase option, after a failed launch
     breaches: dict[str, Breach] = field(default_factory=dict)  # by policy name
+    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=500))
     cause: str = "a user request"  # why the desired capacity is what it is
     last_desired: int = 0
 

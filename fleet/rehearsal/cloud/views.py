@@ -98,8 +98,8 @@ class Metrics(Protocol):
     def with_published(self) -> bool:
         """Whether it also acts on what PutMetricData was given."""
 
-    def average_cpu(self, group: str) -> float | None:
-        """Average CPU of the group's instances, in percent."""
+    def cpu(self, instance_id: str) -> float | None:
+        """CPU of an instance, in percent."""
 
     def requests_per_target(self, target_group_arn: str) -> float | None:
         """Requests per target in the last minute of AWS's time (ALBRequestCountPerTarget)."""
@@ -110,7 +110,7 @@ class NoMetrics:
 
     with_published = False
 
-    def average_cpu(self, group: str) -> float | None:  # noqa: ARG002
+    def cpu(self, instance_id: str) -> float | None:  # noqa: ARG002
         return None
 
     def requests_per_target(self, target_group_arn: str) -> float | None:  # noqa: ARG002

@@ -161,10 +161,10 @@ def test_cut_log(tmp_path: Path) -> None:
 def test_cpu(nodes: Nodes, processes: Processes) -> None:
     """The CPU time of a node counts its children, and that of ended nodes is no longer reported."""
     nodes.launched(instance("#!/bin/sh\nsh -c 'while :; do :; done' &\nwait\n"))
-    until(lambda: nodes.cpu_seconds()["i-0001"] > 0.05)
+    until(lambda: nodes.busy_seconds()["i-0001"] > 0.05)
     nodes.killed("i-0001")
     processes.wait("i-0001", 20)
-    assert nodes.cpu_seconds() == {}
+    assert nodes.busy_seconds() == {}
 
 
 PARENT = """

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from fleet.rehearsal.usage import Stat, family, group_cpu_seconds, memory_mib, parse_stat, processes
+from fleet.rehearsal.usage import Stat, busy_seconds, family, memory_mib, parse_stat, processes
 
 
 def test_name_with_parentheses() -> None:
@@ -13,9 +14,20 @@ def test_name_with_parentheses() -> None:
 
 
 def test_groups_are_summed() -> None:
-    """The CPU time of a group is that of all its processes."""
-    stats = [Stat(1, 0, 1, 1.0), Stat(2, 1, 1, 0.5), Stat(3, 1, 3, 4.0)]
-    assert group_cpu_seconds(stats) == {1: 1.5, 3: 4.0}
+    """The busy time of a group is that of all its processes; where only CPU time is known, it is that."""
+    nobody = 2**22 + 1
+    stats = [Stat(nobody + n, 0, group, cpu) for n, (group, cpu) in enumerate([(1, 1.0), (1, 0.5), (3, 4.0)])]
+    assert busy_seconds(stats, {1}) == {1: 1.5}
+
+
+def test_waiting_for_a_cpu_is_being_busy() -> None:
+    """This process has had work for at least as long as it computed."""
+    own = next(stat for stat in processes() if stat.pid == os.getpid())
+    before = busy_seconds([own], {own.group})[own.group]
+    ended = time.process_time() + 0.05
+    while time.process_time() < ended:
+        pass
+    assert busy_seconds([own], {own.group})[own.group] - before >= 0.04
 
 
 def test_family() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleet.cost import PriceUnknown
 from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan
 from fleet.rehearsal.cloud.health import matches
-from fleet.rehearsal.cloud.tracking import Breach, Policy, Sizes, desired_capacity, observe
+from fleet.rehearsal.cloud.tracking import Breach, Decision, Policy, Sizes, decide, observe
 from fleet.rehearsal.market import Market, Offer, Pool, choose, on_demand_price
 
 
@@ -100,8 +100,56 @@ LONG = Breach(above_since=-10_000.0)
 LOW = Breach(below_since=-10_000.0)
 
 
+def decided(
+    values: dict[str, float | None],
+    breaches: dict[str, Breach],
+    policies: tuple[Policy, ...] = (CPU, REQUESTS),
+    sizes: Sizes = Sizes(4, 1, 10, 4, 0),  # noqa: B008  frozen
+) -> Decision:
+    return decide(policies, values, breaches, sizes, 0.0, 1.0)
+
+
 def wanted(values: dict[str, float | None], breaches: dict[str, Breach], warming: int = 0) -> int:
-    return desired_capacity((CPU, REQUESTS), values, breaches, Sizes(4, 1, 10, 4, warming), 0.0, 1.0)
+    return decided(values, breaches, sizes=Sizes(4, 1, 10, 4, warming)).after
+
+
+@pytest.mark.parametrize(
+    ("cpu", "breach", "sizes", "why", "after"),
+    [
+        (80.0, Breach(above_since=-179.0), Sizes(4, 1, 10, 4, 0), "rising", 4),
+        (80.0, Breach(above_since=-180.0), Sizes(4, 1, 10, 4, 0), "above its target", 7),
+        (80.0, LONG, Sizes(4, 1, 4, 4, 0), "at the maximum", 4),
+        (80.0, LONG, Sizes(7, 1, 10, 4, 3), "warming up", 7),
+        (20.0, Breach(below_since=-899.0), Sizes(4, 1, 10, 4, 0), "falling", 4),
+        (20.0, Breach(below_since=-900.0), Sizes(4, 1, 10, 4, 0), "below its target", 2),
+        (20.0, LOW, Sizes(4, 4, 10, 4, 0), "at the minimum", 4),
+        (44.0, LOW, Sizes(4, 1, 10, 4, 0), "near its target", 4),
+        (20.0, LOW, Sizes(4, 1, 10, 3, 1), "warming up", 4),
+        (None, Breach(), Sizes(4, 1, 10, 4, 0), "no data", 4),
+        (48.0, Breach(), Sizes(4, 1, 10, 4, 0), "near its target", 4),
+    ],
+)
+def test_a_decision_says_why(cpu: float | None, breach: Breach, sizes: Sizes, why: str, after: int) -> None:
+    """With the metric that decided, its target, and the capacity before and after."""
+    found = decided({"cpu": cpu}, {"cpu": breach}, (CPU,), sizes)
+    assert (found.why, found.after, found.before) == (why, after, sizes.desired)
+    assert (found.policy, found.value, found.target) == ("cpu", cpu, 50.0)
+
+
+def test_policies_that_only_scale_out_have_no_say_in_scaling_in() -> None:
+    """DisableScaleIn: the others alone decide; where there are none, nothing is ever taken away."""
+    only_out = Policy("requests", 100.0, disable_scale_in=True)
+    values, low = {"cpu": 1.0, "requests": 99.0}, {"cpu": LOW, "requests": Breach()}
+    assert decided(values, low, (CPU, only_out)).after == 1
+    assert decided({"requests": 1.0}, {"requests": LOW}, (only_out,)).why == "scale-in is off"
+    assert decided({"requests": 200.0}, {"requests": LONG}, (only_out,)).after == 8
+
+
+def test_points_of_ten_seconds_scale_out_sooner() -> None:
+    """Three of them, not three minutes; scaling in is as slow as ever."""
+    quick = Policy("cpu", 50.0, period=10.0)
+    assert decided({"cpu": 100.0}, {"cpu": Breach(above_since=-30.0)}, (quick,)).after == 8
+    assert decided({"cpu": 1.0}, {"cpu": Breach(below_since=-899.0)}, (quick,)).why == "falling"
 
 
 def test_any_policy_scales_out_and_all_scale_in() -> None:

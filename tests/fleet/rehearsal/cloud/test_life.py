@@ -188,10 +188,10 @@ class Load(NoMetrics):
     with_published = True
 
     def __init__(self) -> None:
-        self.cpu: float | None = None
+        self.percent: float | None = None
 
-    def average_cpu(self, group: str) -> float | None:
-        return self.cpu
+    def cpu(self, instance_id: str) -> float | None:
+        return self.percent
 
 
 def track_cpu(aws: Aws) -> None:
@@ -224,13 +224,13 @@ def test_target_tracking_acts(plain: Plain, emulate: Emulate) -> None:
         aws.cloud.use_metrics(load)
         aws.tick(20.0, times=2)
         assert aws.group()["DesiredCapacity"] == 2
-        load.cpu = 100.0
+        load.percent = 100.0
         aws.tick(1.0)
         aws.tick(17.5)
         assert aws.group()["DesiredCapacity"] == 2
         aws.tick(1.0)
         assert aws.group()["DesiredCapacity"] == 4
-        load.cpu = 1.0
+        load.percent = 1.0
         aws.tick(10.0, times=3)
         assert aws.group()["DesiredCapacity"] == 4
         aws.tick(10.0, times=10)
