@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fleet.control.fallback_record import read_rules
 from fleet.oncall import images
 from fleet.oncall.aws import STACK_TAG, TIER_TAG, Aws, tags
 from fleet.oncall.images import Images
@@ -39,6 +40,8 @@ class TierView:
     channel_image_id: str | None = None
     """What its channel points at; None where it cannot be told."""
     target_groups: tuple[str, ...] = ()
+    configured_base: int | None = None
+    """The base that is usual: fallback raises `on_demand_base` above it. None where there is no fallback."""
     suspended: tuple[str, ...] = ()
     """Processes of Auto Scaling that somebody suspended."""
 
@@ -206,6 +209,7 @@ def _tier(group: Mapping[str, Any], found: _Found) -> TierView:
         image_id=found.images.launched.get(name, ""),
         channel_image_id=found.images.channels.get(name),
         target_groups=tuple(group.get("TargetGroupARNs", ())),
+        configured_base=rules.base if (rules := read_rules(tags(group))) else None,
         suspended=tuple(sorted(one["ProcessName"] for one in group.get("SuspendedProcesses", ()))),
     )
 

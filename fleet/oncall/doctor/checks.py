@@ -1,0 +1,244 @@
+"""From facts to findings. Pure: each check yields at least one finding, and never asks anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from fleet.oncall.doctor.causes import causes
+from fleet.oncall.doctor.facts import Facts, Rule
+from fleet.oncall.doctor.finding import Finding
+from fleet.oncall.doctor.fleet_checks import FLEET_CHECKS
+from fleet.oncall.snapshot import Snapshot
+
+RULES: Final = ("interruption", "maintenance", "rebalance", "state", "termination")
+"""Parts of the names of the rules that bring notices; a test compares them with the Pulumi program's."""
+OF_GATEWAYS: Final = ("balancer-errors", "errors", "first-token", "lost")
+OF_TIERS: Final = ("empty", "full", "short", "unhealthy")
+OF_STACK: Final = ("clients-notice", "notices-dead", "notices-late", "notices-undelivered")
+"""Alarms; a test compares them, too."""
+_UP: Final = "Bring the stack up to date: pulumi up"
+_LATE_S: Final = 60.0
+_RUNBOOK: Final = "docs/oncall.md"
+
+Check = Callable[[Facts, Snapshot], Iterator[Finding]]
+
+
+def examine(facts: Facts, snapshot: Snapshot) -> list[Finding]:
+    """In the order in which to look: what tells of all else first."""
+    of_control = [finding for check in _CHECKS for finding in check(facts, snapshot)]
+    return [*of_control, *(finding for check in FLEET_CHECKS for finding in check(snapshot))]
+
+
+def _untold(facts: Facts, part: str, check: str) -> Iterator[Finding]:
+    if part in facts.untold:
+        yield Finding(
+            check,
+            "warn",
+            f"could not be looked at: {facts.untold[part]}",
+            "Whether it is well is not known.",
+            "Take a role that may read it (docs/oncall-commands.md lists the permissions).",
+        )
+
+
+def _credentials(facts: Facts, _: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "who", "credentials")
+    if facts.who is not None:
+        yield Finding("credentials", "ok", f"{facts.who}")
+
+
+def _rules(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "rules", "rules")
+    if facts.rules is None:
+        return
+    means = "Notices of that kind do not reach the control handler: nodes drain only by their own metadata."
+    bad = False
+    for part in RULES:
+        prefix = f"gf-{snapshot.stack}-notices-{part}"
+        rule = next((one for one in facts.rules if one.name.startswith(prefix)), None)
+        problem = _problem_of_rule(rule)
+        if problem:
+            bad = True
+            name = rule.name if rule else prefix
+            do = f"aws events enable-rule --name {name}" if rule and rule.feeds_queue else _UP
+            yield Finding("rules", "fail", f"the rule for {part} {problem}", means, do)
+    if not bad:
+        yield Finding("rules", "ok", f"{len(RULES)} rules are on and feed the notice queue")
+
+
+def _problem_of_rule(rule: Rule | None) -> str | None:
+    if rule is None:
+        return "is missing"
+    if not rule.feeds_queue:
+        return "does not feed the notice queue"
+    return None if rule.enabled else "is disabled"
+
+
+def _queue(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "queue", "queue")
+    if facts.queue is None:
+        return
+    queue = facts.queue
+    told = f"{queue.waiting} notices wait, {queue.in_work} are in work"
+    if queue.oldest_s is not None and queue.oldest_s > _LATE_S:
+        yield Finding(
+            "queue",
+            "fail",
+            f"{told}; one waited for {queue.oldest_s:.0f} s in the last 15 minutes",
+            "A notice gives 120 s: replacements come late, though nodes drain by their own metadata.",
+            f"goldenfleet notices --stack {snapshot.stack} | grep notice.failed; {_RUNBOOK}#notices-late",
+        )
+    else:
+        yield Finding("queue", "ok", told)
+
+
+def _dead_letters(facts: Facts, _: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "dead_letters", "dead letters")
+    if facts.dead_letters is None:
+        return
+    if facts.dead_letters:
+        yield Finding(
+            "dead letters",
+            "fail",
+            f"{facts.dead_letters} notices could not be handled",
+            "Each was received 100 times. Its node is gone by now; the reason may be there still.",
+            f"Read them: {_RUNBOOK}#notices-dead",
+        )
+    else:
+        yield Finding("dead letters", "ok", "none")
+
+
+def _control(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    """The handler itself: a function on AWS, a process in a rehearsal."""
+    means = "Nobody handles notices: nodes drain by their own metadata, and are replaced late."
+    if facts.emulated:
+        if facts.loop_runs:
+            yield Finding("control", "ok", "the control loop of the rehearsal runs")
+        else:
+            yield Finding(
+                "control", "fail", "the control loop does not run", means, "Start the rehearsal again."
+            )
+        return
+    yield from _untold(facts, "function", "control")
+    if "function" in facts.untold:
+        return
+    if facts.function is None:
+        yield Finding("control", "fail", "there is no control function", means, _UP)
+    elif facts.function.state != "Active" or not facts.function.fed:
+        state = f"it is {facts.function.state}" if facts.function.state != "Active" else "no queue feeds it"
+        yield Finding("control", "fail", f"the control function does not work: {state}", means, _UP)
+    else:
+        yield from _function(facts, snapshot)
+
+
+def _function(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    assert facts.function is not None
+    bad = {"failed": facts.function.errors, "was throttled": facts.function.throttles}
+    told = ", ".join(f"{what} {count:.0f} times" for what, count in bad.items() if count)
+    if told:
+        yield Finding(
+            "control",
+            "warn",
+            f"the control function {told} in the last 15 minutes",
+            "SQS hands the messages out again, so that notices are late, not lost.",
+            f"aws logs tail /goldenfleet/{snapshot.stack}/control --since 15m",
+        )
+    else:
+        yield Finding("control", "ok", "the control function is active and fed by the queue")
+
+
+def _history(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "history", "history")
+    if facts.history is None:
+        return
+    failed = [event for event in facts.history if event.event == "notice.failed"]
+    if failed:
+        last = failed[-1]
+        yield Finding(
+            "history",
+            "warn",
+            f"{len(failed)} steps failed in the last 15 minutes; the last: {last.fields.get('error', '')}",
+            "Each is tried again until its notice has run out.",
+            f"goldenfleet notices --stack {snapshot.stack} --since 15m | grep notice.failed",
+        )
+    else:
+        yield Finding("history", "ok", f"{len(facts.history)} events in the last 15 minutes, no failure")
+
+
+def _alarms(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    yield from _untold(facts, "alarms", "alarms")
+    if facts.alarms is None:
+        return
+    bad = [*_missing(facts, snapshot), *_ringing(facts), *_mute(facts)]
+    yield from bad
+    if not bad:
+        note = ", which nothing evaluates in a rehearsal" if facts.emulated else ", none of them is on"
+        yield Finding("alarms", "ok", f"{len(facts.alarms)} alarms{note}")
+
+
+def _missing(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    wanted = [*OF_STACK, *(f"{tier.name}-{part}" for tier in snapshot.tiers for part in OF_TIERS)]
+    wanted += [f"{t.name}-{part}" for t in snapshot.tiers if t.role == "gateway" for part in OF_GATEWAYS]
+    there = [alarm.name for alarm in facts.alarms or ()]
+    for part in wanted:
+        name = f"gf-{snapshot.stack}-{part}"
+        if not any(one == name or one.startswith(f"{name}-") for one in there):
+            yield Finding("alarms", "fail", f"{name} is missing", "Nobody will be told of it.", _UP)
+
+
+def _ringing(facts: Facts) -> Iterator[Finding]:
+    for alarm in facts.alarms or ():
+        section = next((part for part in _SECTIONS if f"-{part}" in alarm.name), "")
+        if alarm.state == "ALARM":
+            do = f"{_RUNBOOK}#{section}"
+            yield Finding(
+                "alarms", "fail", f"{alarm.name} is on: {alarm.reason}", "It says what is wrong.", do
+            )
+        elif alarm.state == "INSUFFICIENT_DATA" and not facts.emulated and not alarm.composite:
+            yield Finding(
+                "alarms",
+                "warn",
+                f"{alarm.name} has no data",
+                "Right in a stack's first minutes; later what it looks at is not measured.",
+                f"aws cloudwatch describe-alarms --alarm-names {alarm.name}",
+            )
+
+
+_SECTIONS: Final = tuple(sorted((*OF_STACK, *OF_GATEWAYS, *OF_TIERS), key=len, reverse=True))
+
+
+def _mute(facts: Facts) -> Iterator[Finding]:
+    """An alarm on what clients notice tells nobody by itself: the composite one does."""
+    composite = [alarm for alarm in facts.alarms or () if alarm.composite]
+    if composite and not any(alarm.tells for alarm in composite) and not facts.emulated:
+        yield Finding(
+            "alarms",
+            "warn",
+            f"{composite[0].name} tells nobody",
+            "Clients may notice something, and no person.",
+            "Set goldenfleet:alarms.email or topicArn, and pulumi up",
+        )
+
+
+def _capacity(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
+    """Why AWS did not do what the groups wanted."""
+    yield from _untold(facts, "activities", "capacity")
+    if facts.activities is None:
+        return
+    tiers = {tier.group: tier.name for tier in snapshot.tiers}
+    found = list(causes(facts.activities, tiers))
+    yield from found
+    if not found:
+        yield Finding("capacity", "ok", "AWS refused nothing in the last hour")
+
+
+_CHECKS: Final[tuple[Check, ...]] = (
+    _credentials,
+    _rules,
+    _queue,
+    _dead_letters,
+    _control,
+    _history,
+    _alarms,
+    _capacity,
+)
