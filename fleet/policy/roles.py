@@ -18,6 +18,13 @@ UNSCOPED: frozenset[str] = frozenset(
         "autoscaling:DescribeScalingActivities",
         "ec2:DescribeInstances",
         "elasticloadbalancing:DescribeTargetHealth",
+        # With them Lambda puts a function into a VPC; EC2 knows nothing narrower before they are made.
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
         # Bounded by its namespace.
         "cloudwatch:PutMetricData",
         # Session Manager's, which act on the caller itself.

@@ -29,9 +29,12 @@ ALLOWED: Mapping[str, Sequence[str]] = {
         "autoscaling:DescribeLifecycleHooks",
         "autoscaling:DescribeScalingActivities",
         "autoscaling:DetachInstances",
+        "autoscaling:EnterStandby",
+        "autoscaling:ExitStandby",
+        "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:UpdateAutoScalingGroup",
     ),
-    "ec2": ("ec2:DescribeInstances",),
+    "ec2": ("ec2:CreateTags", "ec2:DescribeInstances"),
     "elasticloadbalancing": (
         "elasticloadbalancing:DeregisterTargets",
         "elasticloadbalancing:DescribeTargetHealth",

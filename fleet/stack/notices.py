@@ -1,4 +1,8 @@
-"""Word that a node will go, from the account: EventBridge rules -> one queue, read by the control handler."""
+"""Word that a node will go, from the account: EventBridge rules -> one queue, read by the control handler.
+
+Times of the queue and of the function that reads it hang together (Lambda guide, "Configuring a queue to use
+with Lambda"): a message is hidden for at least six times as long as the function may take, and its window.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,21 @@ from fleet.stack.naming import resource_name
 _NOTICE_KEPT_SECONDS = 3600
 _DEAD_LETTER_KEPT_SECONDS = 14 * 24 * 3600
 
-# The handler puts an unfinished drain back every few seconds for up to the 120 s of a notice.
+# The handler looks at one drain up to sixty times, and again after each call that AWS refused.
 _RECEIVES_BEFORE_DEAD_LETTER = 100
+
+HANDLER_SECONDS = 15
+"""That the handler may take for a batch: most take less than one, and nodes that hang cost three."""
+
+WINDOW_SECONDS = 1
+"""That Lambda gathers a batch for."""
+
+_HIDDEN_SECONDS = 6 * HANDLER_SECONDS + WINDOW_SECONDS
+_ENDS = ["stopping", "stopped", "shutting-down", "terminated"]
 
 
 def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]]:
-    """Rule -> event pattern. Spot events cannot be filtered by tag: the handler drops other fleets'."""
+    """Rule -> event pattern. EC2's events cannot be filtered by tag: the handler drops other fleets'."""
     groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in tiers]
     return {
         "interruption": {
@@ -30,6 +43,16 @@ def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]
         "rebalance": {
             "source": ["aws.ec2"],
             "detail-type": ["EC2 Instance Rebalance Recommendation"],
+        },
+        "maintenance": {
+            "source": ["aws.health"],
+            "detail-type": ["AWS Health Event"],
+            "detail": {"service": ["EC2"], "eventTypeCategory": ["scheduledChange"]},
+        },
+        "state": {
+            "source": ["aws.ec2"],
+            "detail-type": ["EC2 Instance State-change Notification"],
+            "detail": {"state": _ENDS},
         },
         "termination": {
             "source": ["aws.autoscaling"],
@@ -68,7 +91,7 @@ class Notices(pulumi.ComponentResource):
         return aws.sqs.Queue(
             self._name,
             message_retention_seconds=_NOTICE_KEPT_SECONDS,
-            visibility_timeout_seconds=30,
+            visibility_timeout_seconds=_HIDDEN_SECONDS,
             receive_wait_time_seconds=20,
             **self._encryption,
             redrive_policy=redrive,

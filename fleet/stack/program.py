@@ -10,10 +10,11 @@ from pulumi.runtime.config import CONFIG, get_config_env
 
 from fleet.errors import GoldenfleetError, SettingsError
 from fleet.stack import outputs, tags
-from fleet.stack.control import ControlLogs
+from fleet.stack.control import Control, ControlLogs, Place
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
+from fleet.stack.fallback_ticks import FallbackTicks
 from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import ControlIdentity, bounding
 from fleet.stack.image import Image, published
@@ -27,9 +28,9 @@ from fleet.stack.settings import GatewayTier, ModelTier, Settings, Telemetry
 from fleet.stack.tier import Tier, TierPlan, boot_problem, volume_problem
 from fleet.stack.web_firewall import WebFirewall
 
-
 Told = dict[str, pulumi.Input[str] | float]
 """What a tier's nodes boot with."""
+
 
 class Ground(NamedTuple):
     """What all tiers stand on, all of it there before a node boots."""
@@ -65,9 +66,9 @@ def build(settings: Settings) -> None:
     stack = settings.stack
     shared = {tags.STACK: stack, tags.TIER: tags.SHARED}
     pulumi.runtime.register_stack_transformation(tags.tagging(shared))
-    # Before the first resource: a missing image leaves nothing half made.
     if settings.security.permissions_boundary is not None:
         pulumi.runtime.register_stack_transformation(bounding(settings.security.permissions_boundary))
+    # Before the first resource: a missing image leaves nothing half made.
     images = {tier.name: _image(settings, tier) for tier in settings.tiers}
 
     ground = _ground(settings)
@@ -87,9 +88,13 @@ def build(settings: Settings) -> None:
     if settings.edge.waf != "none":
         existing = None if settings.edge.waf == "managed" else settings.edge.waf
         WebFirewall(stack, public.load_balancer.arn, existing)
-    ControlLogs(stack, settings.log_retention_days, ground.key_arn)
     control = _control(stack, ground, made)
     control_group = ground.firewall.group(CONTROL)
+    logs = ControlLogs(stack, settings.log_retention_days, ground.key_arn)
+    groups = [tier.group.arn for tier, _ in made.values()]
+    place = Place(ground.network.private_subnet_ids, control_group, control.role, groups)
+    handler = Control(stack, ground.notices, logs, place)
+    FallbackTicks(stack, [tier.name for tier in settings.tiers], handler.function)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 
@@ -118,9 +123,6 @@ def _engine(tier: ModelTier) -> Told:
     }
 
 
-def _access(settings: Settings, network: Network) -> dict[str, str]:
-    """The gateways' settings about who may ask; of where from, they take the balancer's word."""
-    access = settings.access
 def _telemetry(telemetry: Telemetry) -> Told:
     told: Told = {"access_log": telemetry.access_log}
     if telemetry.traces_url is None:
@@ -129,6 +131,9 @@ def _telemetry(telemetry: Telemetry) -> Told:
     return told | ({"traces_headers": telemetry.traces_headers} if telemetry.traces_headers else {})
 
 
+def _access(settings: Settings, network: Network) -> dict[str, str]:
+    """The gateways' settings about who may ask; of where from, they take the balancer's word."""
+    access = settings.access
     told: dict[str, str | None] = {
         "auth": "off" if access.open else "on",
         "keys": access.keys_of(settings.stack),
@@ -169,9 +174,6 @@ def _ground(settings: Settings) -> Ground:
         endpoints=settings.network.endpoints,
         leads_out=settings.network.leads_out,
     )
-    key_arn = _key(settings)
-    notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn)
-    endpoints = None
     if settings.access.limits_security_group is not None:
         firewall.reach(
             settings.gateway.name,
@@ -179,6 +181,9 @@ def _ground(settings: Settings) -> Ground:
             settings.access.limits_port,
             "limits",
         )
+    key_arn = _key(settings)
+    notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn)
+    endpoints = None
     if settings.network.endpoints:
         door = firewall.group(ENDPOINTS)
         endpoints = Endpoints(settings.stack, network.vpc_id, network.private_subnet_ids, door)

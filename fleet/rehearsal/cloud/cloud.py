@@ -28,6 +28,7 @@ from fleet.rehearsal.cloud import (
     hooks,
     images,
     instances,
+    lambdas,
     launching,
     policies,
     refresh,
@@ -259,6 +260,7 @@ class Cloud:
         routing.install(patches)
         speed.install(patches)
         alarms.install(patches)
+        lambdas.install(patches)
         server.install(self._closing.is_set, patches)
 
     def _locked(self, original: Any) -> Any:

@@ -11,17 +11,20 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from google.protobuf import struct_pb2
 
+from fleet.rehearsal.resources.archives import Archive
 from fleet.rehearsal.resources.errors import ArgumentRefusedError
 from fleet.rehearsal.resources.shapes import UNKNOWN
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a public type tag
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
-_ASSETS = frozenset({"c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7"})
+_ASSET = "c44067f5952c0a294b673a41bacd8c17"
+_ARCHIVE = "0def7320c3a5731c473e5ecbe6d01bc7"
 UNKNOWN_ON_WIRE = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 HIDDEN = "[secret]"
@@ -39,7 +42,10 @@ class Secret:
 
 
 def decode(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """Arguments from the wire, without those that are null. Raises ArgumentRefusedError for assets."""
+    """Arguments from the wire, without those that are null.
+
+    Raises ArgumentRefusedError for assets, and for archives of anything but text files.
+    """
     return {key: item for key, value in struct.fields.items() if (item := _decode(value, key)) is not None}
 
 
@@ -70,11 +76,28 @@ def _decode_struct(struct: struct_pb2.Struct, path: str) -> Any:
     if signature == _OUTPUT:
         known = _decode(struct.fields["value"], path) if "value" in struct.fields else UNKNOWN
         return Secret(known) if struct.fields["secret"].bool_value else known
-    what = "an asset or archive" if signature in _ASSETS else "of a kind that is not known here"
+    if signature == _ARCHIVE and "assets" in struct.fields:
+        members = struct.fields["assets"].struct_value.fields
+        held = {name: _text_of(value.struct_value, f"{path}.{name}") for name, value in members.items()}
+        return Archive(tuple(sorted(held.items())))
+    what = "an asset or archive" if signature in (_ASSET, _ARCHIVE) else "of a kind that is not known here"
     raise ArgumentRefusedError(
         f"argument {path} is {what}",
-        "No resource of the rehearsal takes it: give plain text, or the name of a file.",
+        "No resource of the rehearsal takes it: give plain text, or an AssetArchive of text files.",
     )
+
+
+def _text_of(asset: struct_pb2.Struct, path: str) -> str:
+    """A file's text, read now, as the engine does: the program may run elsewhere later."""
+    signature = asset.fields[SIGNATURE].string_value if SIGNATURE in asset.fields else None
+    if signature == _ASSET and "text" in asset.fields:
+        return asset.fields["text"].string_value
+    if signature != _ASSET or "path" not in asset.fields:
+        raise ArgumentRefusedError(f"{path} is no file and no text", "Give a FileAsset or a StringAsset.")
+    try:
+        return Path(asset.fields["path"].string_value).read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise ArgumentRefusedError(f"{path} cannot be read: {exc}", "Name a file of text.") from exc
 
 
 def known_text(text: str) -> str:
@@ -93,6 +116,9 @@ def _encode(value: Any) -> Any:
         return UNKNOWN_ON_WIRE
     if isinstance(value, Secret):
         return {SIGNATURE: _SECRET, "value": _encode(value.value)}
+    if isinstance(value, Archive):
+        held = {path: {SIGNATURE: _ASSET, "text": text} for path, text in value.files}
+        return {SIGNATURE: _ARCHIVE, "assets": held}
     if isinstance(value, Mapping):
         return {key: _encode(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -112,9 +138,11 @@ def reveal(value: Any) -> Any:
 
 
 def hide(value: Any) -> Any:
-    """With HIDDEN for every secret, to show."""
+    """With HIDDEN for every secret, and a word for every archive, to show."""
     if isinstance(value, Secret):
         return HIDDEN
+    if isinstance(value, Archive):
+        return repr(value)
     if isinstance(value, Mapping):
         return {key: hide(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -132,7 +160,11 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seal(value: Any, key: bytes) -> Any:
-    """With a keyed digest for every secret, to store. UNKNOWN stays: it equals nothing that is stored."""
+    """With a keyed digest for every secret, and a digest for every archive, to store. UNKNOWN stays: it
+    equals nothing that is stored.
+    """
+    if isinstance(value, Archive):
+        return {SIGNATURE: _ARCHIVE, "digest": value.digest}
     if isinstance(value, Secret):
         return (
             UNKNOWN

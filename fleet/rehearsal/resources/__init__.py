@@ -4,11 +4,11 @@ What a killed run made and could not write down is found again by what it wrote 
 - what AWS names by an id (VPCs, subnets, gateways, addresses, tables, endpoints, security groups and their
   rules, launch templates, flow logs, keys): by a tag with a mark that no other creation has;
 - what has a name (balancers, target groups, roles, profiles, queues, topics, buckets, rules, parameters, log
-  groups and their filters, alarms, dashboards, key aliases, web ACLs and address sets, Auto Scaling groups
-  with their policies, hooks and schedules): by that name, suffix included;
+  groups and their filters, alarms, dashboards, key aliases, web ACLs and address sets, functions and who may
+  call them, Auto Scaling groups with their policies, hooks and schedules): by that name, suffix included;
 - what joins two others (routes, associations, attachments, event targets, subscriptions, policies and
-  settings of queues, topics and buckets, listeners and their rules): by what it joins, of which AWS holds
-  one only.
+  settings of queues, topics and buckets, listeners and their rules, functions and the queues they read): by
+  what it joins, of which AWS holds one only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fleet.rehearsal.resources import (
     flowlogs,
     identity,
     keys,
+    lambdas,
     metricfilters,
     network,
     observability,

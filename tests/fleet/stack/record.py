@@ -159,5 +159,10 @@ def record(stack: str, config: dict[str, str], images: dict[str, str]) -> dict[s
     return {"resources": recorder.registered, "outputs": recorder.outputs}
 
 
+def files_of(archive: pulumi.AssetArchive) -> list[str]:
+    return sorted(archive.assets)
+
+
 if __name__ == "__main__":
-    json.dump({name: record(**run) for name, run in json.load(sys.stdin).items()}, sys.stdout)
+    recorded = {name: record(**run) for name, run in json.load(sys.stdin).items()}
+    json.dump(recorded, sys.stdout, default=files_of)

@@ -194,7 +194,7 @@ def test_groups_go_by_what_the_balancer_sees(registered: Registered, tier: str) 
 def test_nothing_launches_before_what_it_needs(registered: Registered, tier: str) -> None:
     """Rules (an event before them is lost), routes, role policy, listener, config."""
     needed = [
-        *registered.of("cloudwatch/eventTarget:EventTarget"),
+        *(t for t in registered.of("cloudwatch/eventTarget:EventTarget") if "-notices-" in t.name),
         *registered.of("sqs/queuePolicy:QueuePolicy"),
         *registered.of("ec2/route:Route"),
         *registered.of("ec2/routeTableAssociation:RouteTableAssociation"),
@@ -338,11 +338,12 @@ def test_groups_have_no_inline_rules(registered: Registered) -> None:
 
 
 def test_notices_reach_the_queue(registered: Registered) -> None:
-    """Interruption, rebalance and this stack's terminations, each with the queue as its target."""
-    rules = {
-        r.name: json.loads(r.inputs["eventPattern"]) for r in registered.of("cloudwatch/eventRule:EventRule")
-    }
+    """Interruption, rebalance, maintenance, sudden ends and this stack's terminations, each with the queue as
+    its target.
+    """
     prefix = f"gf-{registered.stack}-notices"
+    found = [r for r in registered.of("cloudwatch/eventRule:EventRule") if r.name.startswith(prefix)]
+    rules = {r.name: json.loads(r.inputs["eventPattern"]) for r in found}
     groups = [{"prefix": f"gf-{registered.stack}-{tier}-"} for tier in TIERS]
     assert rules == {
         f"{prefix}-interruption": {
@@ -353,6 +354,16 @@ def test_notices_reach_the_queue(registered: Registered) -> None:
             "source": ["aws.ec2"],
             "detail-type": ["EC2 Instance Rebalance Recommendation"],
         },
+        f"{prefix}-maintenance": {
+            "source": ["aws.health"],
+            "detail-type": ["AWS Health Event"],
+            "detail": {"service": ["EC2"], "eventTypeCategory": ["scheduledChange"]},
+        },
+        f"{prefix}-state": {
+            "source": ["aws.ec2"],
+            "detail-type": ["EC2 Instance State-change Notification"],
+            "detail": {"state": ["stopping", "stopped", "shutting-down", "terminated"]},
+        },
         f"{prefix}-termination": {
             "source": ["aws.autoscaling"],
             "detail-type": ["EC2 Instance-terminate Lifecycle Action"],
@@ -360,7 +371,7 @@ def test_notices_reach_the_queue(registered: Registered) -> None:
         },
     }
     queue = registered.one("sqs/queue:Queue", "notices")
-    targets = registered.of("cloudwatch/eventTarget:EventTarget")
+    targets = [t for t in registered.of("cloudwatch/eventTarget:EventTarget") if t.name.startswith(prefix)]
     assert {t.inputs["arn"] for t in targets} == {f"arn:aws:{queue.type}:{queue.name}"}
     assert {t.inputs["rule"] for t in targets} == {f"{name}-1a2b3c4" for name in rules}
 
@@ -375,7 +386,7 @@ def test_only_the_rules_may_send(registered: Registered) -> None:
     }
     assert allowed["notices-dead"] == []
     (statement,) = allowed["notices"]
-    rules = registered.of("cloudwatch/eventRule:EventRule")
+    rules = [r for r in registered.of("cloudwatch/eventRule:EventRule") if "-notices-" in r.name]
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert statement["Action"] == "sqs:SendMessage"
     sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
@@ -469,33 +480,38 @@ def test_control_acts_on_this_stack_only(registered: Registered) -> None:
 
 
 def test_control_may_do_what_it_calls(registered: Registered) -> None:
-    """Every call that fleet/control makes, and nothing more."""
+    """Every call that fleet/control makes, and beside it only what Lambda does in its name."""
     calls = {
         "autoscaling": {
             "CompleteLifecycleAction",
+            "CreateOrUpdateTags",
             "DescribeAutoScalingGroups",
             "DescribeAutoScalingInstances",
             "DescribeLifecycleHooks",
+            "DescribeScalingActivities",
             "DetachInstances",
+            "EnterStandby",
+            "ExitStandby",
+            "TerminateInstanceInAutoScalingGroup",
+            "UpdateAutoScalingGroup",
         },
-        "ec2": {"DescribeInstances"},
+        "ec2": {"CreateTags", "DescribeInstances"},
         "elasticloadbalancing": {"DeregisterTargets"},
+        "logs": {"CreateLogStream", "PutLogEvents"},
         "sqs": {"ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage"},
     }
-    policy = registered.one("iam/rolePolicy:RolePolicy", "control")
-    allowed = {action for s in statements(policy.inputs["policy"]) for action in s["Action"]}
-    assert allowed == {f"{service}:{call}" for service, named in calls.items() for call in named}
+    policies = [registered.one("iam/rolePolicy:RolePolicy", part) for part in ("control", "control-function")]
+    granted = [s for policy in policies for s in statements(policy.inputs["policy"])]
+    allowed = {action for statement in granted for action in statement["Action"]}
+    by_lambda = {action for action in allowed if "Interface" in action or "PrivateIp" in action}
+    by_lambda |= {"sqs:GetQueueAttributes", "ec2:DescribeSubnets"}
+    asked = {f"{service}:{call}" for service, named in calls.items() for call in named}
+    assert allowed == asked | by_lambda
     source = "".join(path.read_text() for path in (PROJECT / "fleet" / "control").glob("*.py"))
-    methods = {xform_name(call) for named in calls.values() for call in named}
-    assert (
-        set(
-            re.findall(
-                r"\.((?:describe|detach|deregister|complete|record|receive|delete|change|set|send)_\w+)",
-                source,
-            )
-        )
-        == methods
-    )
+    clients = r"\b_?(?:ec2|groups|balancers|sqs|logs)\.(\w+_\w+)"
+    methods = {*re.findall(clients, source), *re.findall(r'get_paginator\("(\w+)"\)', source)}
+    made = {method.removesuffix("_batch") for method in methods} - {"get_paginator"}
+    assert {xform_name(call) for named in calls.values() for call in named} == made
 
 
 # --- the whole
@@ -507,7 +523,8 @@ def test_every_resource_is_tagged(registered: Registered) -> None:
     for resource in tagged:
         tags = resource.inputs["tags"]
         if isinstance(tags, list):
-            assert all(tag["propagateAtLaunch"] for tag in tags)
+            kept = {tag["key"] for tag in tags if not tag["propagateAtLaunch"]}
+            assert kept <= {"goldenfleet:fallback"}
             tags = {tag["key"]: tag["value"] for tag in tags}
         assert tags["goldenfleet:stack"] == registered.stack, resource.urn
         assert tags["goldenfleet:tier"] in {*TIERS, "shared"}, resource.urn

@@ -238,7 +238,10 @@ def role_statements(registered: Registered, part: str = "") -> list[dict[str, An
 def test_doors_let_pass_what_roles_may_do_and_nothing_more(made: Made) -> None:
     """An action that a role gets needs its door, and one that no role has any more is shut."""
     # Lambda itself calls these, from outside; S3 has a gateway, and SQS asks KMS for its readers.
-    elsewhere = re.compile(r"(kms|s3|lambda):.*|ec2:.*NetworkInterface.*|logs:CreateLogGroup")
+    elsewhere = re.compile(
+        r"(kms|s3|lambda):.*|ec2:.*(NetworkInterface|Subnets|PrivateIpAddresses).*|logs:CreateLogGroup"
+        r"|sqs:GetQueueAttributes"
+    )
     by_roles = {action for s in role_statements(made("secured")) for action in s["Action"]}
     through = {action for actions in ALLOWED.values() for action in actions}
     # Of settings that this stack has not.
