@@ -12,7 +12,18 @@ from .errors import ConfigurationError
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 # Sampling that depends on nothing but the tokens so far, so that a continuation may simply repeat it.
-_CARRIED = ("model", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "user")
+_CARRIED = (
+    "model",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "stop",
+    "user",
+    "repetition_penalty",
+    "logit_bias",
+)
 _UNDERSTOOD = frozenset(
     {*_CARRIED, "prompt", "messages", "max_tokens", "stream", "stream_options", "return_token_ids"}
 )

@@ -201,7 +201,8 @@ def relay(call: Call, account: Account) -> Script[None]:
     while True:
         before = account.tokens
         failure = yield from _stream_once(call, account, reason)
-        account.end_if_full()
+        for piece in account.end_if_full():
+            yield Emit(piece)
         if account.finish_reason is not None:
             return
         reason = failure.detail

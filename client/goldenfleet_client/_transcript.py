@@ -32,7 +32,9 @@ class Account(Protocol):
     def take(self, data: str) -> Sequence[object] | Failure:
         """One event's data: the pieces it adds for the caller, or why the stream cannot be read on."""
 
-    def end_if_full(self) -> None: ...
+    def end_if_full(self) -> Sequence[object]:
+        """Notes the finish of a stream that was cut after its last allowed token: the pieces that tell it."""
+
     def why_not_continuable(self) -> str | None: ...
     def give_up_ids(self) -> bool:
         """Go on from text from here; False when that is so already or cannot be."""
@@ -140,11 +142,11 @@ class Transcript:
             return Usage(len(self._prompt_ids), len(self._ids))
         return self._usage
 
-    def end_if_full(self) -> None:
-        """A stream that was cut after its last allowed token has nothing left to continue."""
+    def end_if_full(self) -> Sequence[object]:
         full = self.left is not None and self.left <= 0
         if self.finish_reason is None and self.tokens and full and not self._stops.lag:
             self.finish_reason = "length"
+        return ()
 
     def why_not_continuable(self) -> str | None:
         field = not_continuable(self._request)

@@ -52,7 +52,7 @@ class Endpoint:
         return httpx2.create_ssl_context(verify=verify)
 
     def request(self, command: Send, address: str) -> httpx2.Request:
-        path = self._url.raw_path.rstrip(b"/") + command.request.path.encode()
+        path = (self._url.raw_path.rstrip(b"/") + command.request.path.encode()) or b"/"
         url = self._url.copy_with(host=address, raw_path=path)
         timeout = {
             "connect": command.connect_s,

@@ -2,6 +2,9 @@
 
 Differences from TGI: log probabilities are null and `prefill` is empty, for an engine is not asked for
 them; a stop sequence is not part of the text, as OpenAI's engines cut it off.
+More than TGI: with the parameter `return_token_ids` the first event of a stream has `prompt_token_ids`, and
+with the parameter `prompt_token_ids` a generation goes on from those instead of `inputs`. A client whose
+stream was cut continues it so, token by token.
 """
 
 from dataclasses import dataclass, field
@@ -39,6 +42,7 @@ class TgiRequest:
     details: bool
     return_full_text: bool
     seed: int | None
+    wants_ids: bool = False
 
 
 def read_request(raw: bytes, rng: Random, *, stream: bool | None = None) -> TgiRequest:
@@ -61,6 +65,7 @@ def read_request(raw: bytes, rng: Random, *, stream: bool | None = None) -> TgiR
         details=optional_bool(parameters, "details"),
         return_full_text=optional_bool(parameters, "return_full_text"),
         seed=seed,
+        wants_ids=optional_bool(parameters, "return_token_ids"),
     )
 
 
@@ -71,6 +76,7 @@ class TgiAnswer:
     request: TgiRequest
     text: str = ""
     tokens: list[Json] = field(default_factory=list)
+    _prompt_ids: list[int] | None = None
     _held: Json | None = None
     _finish: Delta | None = None
 
@@ -81,6 +87,8 @@ class TgiAnswer:
         the finish reason, which an engine sends right behind it.
         """
         self._finish = delta if delta.finished else self._finish
+        if not self.tokens:
+            self._prompt_ids = delta.prompt_token_ids or self._prompt_ids
         fresh = self._add(delta)
         if self._finish is None and len(self.tokens) < (self.request.generation.max_tokens or 0):
             return fresh
@@ -129,8 +137,8 @@ class TgiAnswer:
     def _add(self, delta: Delta) -> list[Json]:
         self.text += delta.text
         ids = delta.token_ids if delta.token_ids is not None else ([0] if delta.text else [])
-        if not delta.text and delta.finished:
-            # The end-of-text token has no text, and is not counted.
+        if not delta.text:
+            # The end-of-text token is not counted; ids of half a character come again with its text.
             return []
         events = []
         for position, token_id in enumerate(ids, start=1):
@@ -142,7 +150,10 @@ class TgiAnswer:
 
     def _event(self, token: Json) -> Json:
         index = len(self.tokens) + (1 if token["special"] else 0)
-        return {"index": index, "token": token, "generated_text": None, "details": None}
+        event = {"index": index, "token": token, "generated_text": None, "details": None}
+        if index == 1 and self.request.wants_ids and self._prompt_ids is not None:
+            event["prompt_token_ids"] = self._prompt_ids
+        return event
 
     def _full_text(self) -> str:
         return self.request.inputs + self.text if self.request.return_full_text else self.text
@@ -205,7 +216,7 @@ def _completion(inputs: str, parameters: Json, seed: int | None) -> Json:
             "`temperature` must be positive; leave it out for greedy decoding.", param="temperature"
         )
     body: dict[str, Any] = {
-        "prompt": inputs,
+        "prompt": _prompt_ids(parameters) or inputs,
         "max_tokens": _max_new_tokens(parameters),
         "temperature": 0.0 if seed is None else (temperature or 1.0),
     }
@@ -218,6 +229,15 @@ def _completion(inputs: str, parameters: Json, seed: int | None) -> Json:
         if parameters.get(name) is not None:
             body[name] = parameters[name]
     return body
+
+
+def _prompt_ids(parameters: Json) -> list[int] | None:
+    ids = parameters.get("prompt_token_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not ids or not all(type(token) is int and token >= 0 for token in ids):
+        raise BadRequest("`prompt_token_ids` must be a list of token ids.", param="prompt_token_ids")
+    return ids
 
 
 def _max_new_tokens(parameters: Json) -> int:

@@ -113,6 +113,37 @@ def test_the_last_event_carries_the_text_and_its_details(
     assert [event["index"] for event in events] == list(range(1, len(events) + 1))
 
 
+def test_half_a_character_is_told_once() -> None:
+    """Ids whose text an engine holds back come again with it, and only then are they events."""
+    answer, events = play(
+        {}, A, Delta(token_ids=[7]), Delta("ü", [7, 8]), Delta(finish_reason="stop", finished=1)
+    )
+    assert [event["token"]["id"] for event in events[:-1]] == [1, 7, 8]
+    assert events[-1]["details"]["generated_tokens"] == len(answer.tokens) == 3
+
+
+def test_ids_of_the_prompt_are_told_once_to_who_asks() -> None:
+    """The first event has them, so that a client can continue the stream; nobody else sees them."""
+    first = Delta("a", [1], prompt_token_ids=[4, 5])
+    _, events = play({"return_token_ids": True}, first, B, Delta(finish_reason="stop", finished=1))
+    assert [event.get("prompt_token_ids") for event in events] == [[4, 5], None, None]
+    _, events = play({}, first, B, Delta(finish_reason="stop", finished=1))
+    assert not any("prompt_token_ids" in event for event in events)
+
+
+def test_a_generation_goes_on_from_token_ids() -> None:
+    """They take the place of the text as the prompt."""
+    assert request({"prompt_token_ids": [4, 5, 1]}).generation.body["prompt"] == [4, 5, 1]
+
+
+@pytest.mark.parametrize("ids", [[], "4", [True], [-1], [1.5], {"a": 1}, [[1]]])
+def test_no_token_ids(ids: Any) -> None:
+    """A list that is none is refused."""
+    with pytest.raises(BadRequest) as refused:
+        request({"prompt_token_ids": ids})
+    assert refused.value.param == "prompt_token_ids"
+
+
 def test_full_text_holds_the_prompt() -> None:
     """`return_full_text` is TGI's name for the prompt in front."""
     _, events = play({"return_full_text": True}, A, Delta(finish_reason="stop", finished=1))
