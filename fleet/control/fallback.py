@@ -178,7 +178,8 @@ def _failed_after_raise(rules: Rules, memory: Memory, now: float) -> int:
 
 
 def _lower(state: TierState, rules: Rules, known: Memory, now: float, least: int) -> Decision:
-    hold_s = rules.hold(known.failed)
+    # Once spot has followed a step, the next one waits no longer than a first one.
+    hold_s = rules.hold_s if known.lowered else rules.hold(known.failed)
     quiet_since = max([known.at, *state.spot_failures])
     left_s = quiet_since + hold_s - now
     if left_s > 0:

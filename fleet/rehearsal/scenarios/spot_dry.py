@@ -101,14 +101,14 @@ class _Story:
         return len(self.whole_at) == len(self._tiers)
 
     def _on_spot(self) -> bool:
-        """Every tier is bought as its settings say; on the way it is never short."""
+        """Every tier is bought as its settings say, and nothing else lives; on the way it is never short."""
         instances, done = self.stage.cloud.instances(), True
         for tier in self._tiers:
-            serving = [i for i in instances if _serves(i, tier.name)]
-            self.fewest[tier.name] = min(len(serving), self.fewest.get(tier.name, len(serving)))
-            on_demand = sum(not _is_spot(i) for i in instances if i.tier == tier.name and _counts(i))
-            wanted = _nodes(tier) - _spot_nodes(tier)
-            done = done and on_demand == wanted and len(serving) >= _nodes(tier)
+            there = [i for i in instances if i.tier == tier.name]
+            serving = sum(_serves(i, tier.name) for i in there)
+            self.fewest[tier.name] = min(serving, self.fewest.get(tier.name, serving))
+            bought = sum(map(_is_spot, there)) == _spot_nodes(tier)
+            done = done and bought and len(there) == serving == _nodes(tier)
         return done
 
     def _return_s(self, tier: GatewayTier | ModelTier) -> float:
@@ -211,12 +211,6 @@ def _is_spot(instance: InstanceView) -> bool:
 
 def _serves(instance: InstanceView, tier: str) -> bool:
     return instance.tier == tier and instance.state == "running" and instance.target_state == "healthy"
-
-
-def _counts(instance: InstanceView) -> bool:
-    """A member that is not on its way out."""
-    state = instance.lifecycle_state or ""
-    return state == "InService" or state.startswith("Pending")
 
 
 def _hourly(lives: Sequence[NodeLife], at: float) -> float:
