@@ -28,6 +28,7 @@ _BLOCKS = {
     "conditions": "condition",
     "defaultActions": "default_action",
     "initialLifecycleHooks": "initial_lifecycle_hook",
+    "metricDimensions": "metric_dimension",
     "metricQueries": "metric_query",
     "metrics": "metrics",
     "overrides": "override",
@@ -45,6 +46,8 @@ _ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "aws_autoscaling_group": {"tags": "tag"},
     "aws_cloudwatch_composite_alarm": {"name": "alarm_name"},
     "aws_cloudwatch_metric_alarm": {"name": "alarm_name"},
+    "aws_lambda_function": {"code": "filename", "name": "function_name"},
+    "aws_lambda_permission": {"function": "function_name"},
     "aws_sns_topic_subscription": {"topic": "topic_arn"},
 }
 # Names that Pulumi gives where the program gives none, and Terraform demands.
