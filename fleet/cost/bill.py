@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Literal
 
 from fleet.cost.materials import Fixed, Materials, TierMaterials, VolumeMaterial
+from fleet.cost.specs import ON_DEMAND_PROTECTION_PERCENT, SPOT_PROTECTION_PERCENT, protected
 from fleet.cost.table import PriceTable
 
 HOURS_A_MONTH = 730
@@ -58,12 +59,25 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Fitting:
+    """Types of the table that meet a tier's requirements; US dollars an hour on demand."""
+
+    types: int
+    cheapest: str
+    cheapest_usd: float
+    dearest: str
+    dearest_usd: float
+
+
+@dataclass(frozen=True)
 class Bill:
     stack: str
     cases: tuple[Case, ...]
     launches: Mapping[str, float]
     """Tier -> US dollars for each launch of a node, where its volumes are initialised at a rate."""
     notes: tuple[str, ...]
+    fitting: Mapping[str, Fitting] = field(default_factory=dict)
+    """Tier that buys by requirements -> the types that meet them."""
 
     def case(self, name: CaseName) -> Case:
         return next(case for case in self.cases if case.name == name)
@@ -86,7 +100,8 @@ def make_bill(materials: Materials, table: PriceTable) -> Bill:
     )
     launches = {tier.name: _per_launch(tier, table) for tier in materials.tiers}
     charged = {name: usd for name, usd in launches.items() if usd}
-    return Bill(materials.stack, cases, charged, tuple(_notes(materials, table)))
+    fitting = {tier.name: _fitting(tier, table) for tier in materials.tiers if tier.by_requirements}
+    return Bill(materials.stack, cases, charged, tuple(_notes(materials, table, fitting)), fitting)
 
 
 def expected_prices(tier: TierMaterials, table: PriceTable) -> tuple[float, float]:
@@ -143,20 +158,39 @@ def _units(tier: TierMaterials, case: CaseName) -> tuple[int, int]:
 
 
 def _first(tier: TierMaterials, table: PriceTable) -> float:
-    """On demand takes the types in their order (`prioritized`), so that it is the first in general."""
+    """On demand takes the types in their order (`prioritized`), so that it is the first in general; by
+    requirements it takes the cheapest (`lowest-price`).
+    """
     kind = tier.instance_types[0]
+    if tier.by_requirements:
+        kind = min(tier.instance_types, key=table.on_demand_price)
     return table.on_demand_price(kind) / tier.weight(kind)
 
 
 def _dearest(tier: TierMaterials, table: PriceTable) -> float:
-    return max(table.on_demand_price(kind) / tier.weight(kind) for kind in tier.instance_types)
+    """By requirements AWS leaves costly types out for on demand."""
+    kinds = tier.instance_types
+    if tier.by_requirements:
+        kinds = protected({kind: table.on_demand_price(kind) for kind in kinds})
+    return max(table.on_demand_price(kind) / tier.weight(kind) for kind in kinds)
+
+
+def _fitting(tier: TierMaterials, table: PriceTable) -> Fitting:
+    by_price = sorted(tier.instance_types, key=lambda kind: (table.on_demand_price(kind), kind))
+    cheapest, dearest = by_price[0], by_price[-1]
+    return Fitting(
+        len(by_price), cheapest, table.on_demand_price(cheapest), dearest, table.on_demand_price(dearest)
+    )
 
 
 def _likely_spot(tier: TierMaterials, table: PriceTable) -> list[str]:
     """The cheaper half of the types: price-capacity-optimized takes the cheap ones among the deep pools, and
     how deep each is nobody can say beforehand.
     """
-    by_price = sorted(tier.instance_types, key=lambda kind: table.spot_price(kind) / tier.weight(kind))
+    kinds = tier.instance_types
+    if tier.by_requirements:
+        kinds = protected({kind: table.on_demand_price(kind) for kind in kinds}, SPOT_PROTECTION_PERCENT)
+    by_price = sorted(kinds, key=lambda kind: table.spot_price(kind) / tier.weight(kind))
     return by_price[: math.ceil(len(by_price) / 2)]
 
 
@@ -182,12 +216,19 @@ def _fixed_line(fixed: Fixed, table: PriceTable) -> Line:
     return Line(fixed.tier, fixed.what, "-", fixed.count, usd)
 
 
-def _notes(materials: Materials, table: PriceTable) -> Iterable[str]:
+def _notes(materials: Materials, table: PriceTable, fitting: Mapping[str, Fitting]) -> Iterable[str]:
     share = table.spot.share_of_on_demand
     known = [k for tier in materials.tiers for k in tier.instance_types if k in table.spot.usd_per_hour]
     spot = "AWS's current spot prices" if known else f"{share:.0%} of the on-demand price, an assumption"
     yield f"Spot is the mean of the cheaper half of a tier's types, at {spot}."
     yield "On demand is a tier's first type."
+    for name, each in fitting.items():
+        yield (
+            f"Tier {name} buys by requirements: {each.types} types of the table fit (x86_64), from "
+            f"{each.cheapest} at ${each.cheapest_usd:g} to {each.dearest} at ${each.dearest_usd:g} an hour. "
+            f"On demand takes the cheapest, and none over {ON_DEMAND_PROTECTION_PERCENT}% above it; spot "
+            f"here none over {SPOT_PROTECTION_PERCENT}%."
+        )
     yield "Worst is every tier at max, all on demand because spot is dry, on its dearest type."
     if any(fixed.item == "natGateway" for fixed in materials.fixed):
         yield f"NAT: ${table.item('natTraffic'):g} for each GB that goes through it comes on top."

@@ -34,6 +34,8 @@ class TierMaterials:
     volumes: tuple[VolumeMaterial, ...]
     detailed_monitoring: bool = True
     weights: Mapping[str, int] = field(default_factory=dict)
+    by_requirements: bool = False
+    """The types are all that fit, in no order: on demand takes the cheapest."""
 
     def weight(self, instance_type: str) -> int:
         return self.weights.get(instance_type, 1)

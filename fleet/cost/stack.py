@@ -7,23 +7,26 @@ from pathlib import Path
 
 from fleet.cost.errors import PriceUnknown
 from fleet.cost.materials import Fixed, Materials, TierMaterials, VolumeMaterial
+from fleet.cost.specs import Bounds, Requirements, matching
 from fleet.stack.observability_alarms import AlarmPlan, alarms, series
 from fleet.stack.observability_names import SERIES_OF_GATEWAYS, SERIES_OF_MODELS, StackNames, TierNames
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.settings_files import read_config
+from fleet.stack.settings_purchase import Range
 from fleet.stack.volumes import IOPS_PER_MIBPS
 
 # Of fleet/stack/endpoints.py and web_firewall.py, which import pulumi; a test compares.
 INTERFACE_ENDPOINTS = 9
 WEB_FIREWALL_RULES = 3
 _GP3_BASE_IOPS = 3000
+_MIB_PER_GIB = 1024
 _DEFAULT_REGION = "us-east-1"
 
 
 def materials_of(settings: Settings) -> Materials:
     """What an image asks of its volumes is known at `up` only, so volumes are those of the settings.
 
-    Raises PriceUnknown for a tier that buys by requirements: which types AWS takes, nobody knows beforehand.
+    Raises PriceUnknown for a tier whose requirements no type of the table meets.
     """
     tiers = tuple(tier_materials(tier) for tier in settings.tiers)
     return Materials(settings.stack, tiers, tuple(_fixed(settings)))
@@ -37,11 +40,6 @@ def region_of(project: Path, stack: str, overrides: Mapping[str, str]) -> str:
 
 def tier_materials(tier: GatewayTier | ModelTier) -> TierMaterials:
     """Raises PriceUnknown, as `materials_of` does."""
-    if not tier.purchase.instance_types:
-        raise PriceUnknown(
-            f"tier {tier.name} buys by requirements, and which types AWS takes is known when it takes them",
-            "Name types by -c goldenfleet:tiers=... to see what they would cost.",
-        )
     mibps = tier.volumes.root_mibps
     root = VolumeMaterial(
         tier.volumes.root_gib,
@@ -51,7 +49,7 @@ def tier_materials(tier: GatewayTier | ModelTier) -> TierMaterials:
     )
     return TierMaterials(
         name=tier.name,
-        instance_types=tier.purchase.instance_types,
+        instance_types=tier.purchase.instance_types or fitting(tier),
         min=tier.capacity.min,
         desired=tier.capacity.desired,
         max=tier.capacity.max,
@@ -59,7 +57,40 @@ def tier_materials(tier: GatewayTier | ModelTier) -> TierMaterials:
         on_demand_percent=tier.purchase.on_demand_percent,
         volumes=(root,),
         weights=tier.purchase.weights or {},
+        by_requirements=tier.purchase.requirements is not None,
     )
+
+
+def fitting(tier: GatewayTier | ModelTier) -> tuple[str, ...]:
+    """Types of the table that meet the tier's requirements, for an image for x86_64: an image's processor is
+    known at `up` only. Raises PriceUnknown where there is none.
+    """
+    asked = tier.purchase.requirements
+    assert asked is not None
+    types = matching(
+        Requirements(
+            vcpus=Bounds(least=asked.vcpus.min, most=asked.vcpus.max),
+            memory_mib=_mib(asked.memory_gib),
+            architecture="x86_64",
+            accelerators=Bounds(least=asked.gpus.min, most=asked.gpus.max),
+            nvidia=asked.gpus.min > 0,
+            gpu_memory_mib=_mib(asked.gpu_memory_gib),
+            disks=asked.local_storage,
+            excluded=asked.excluded_types,
+        )
+    )
+    if types:
+        return types
+    raise PriceUnknown(
+        f"no type of the table meets goldenfleet:tiers.{tier.name}.purchase.requirements",
+        "Widen them, or add types with their prices to fleet/cost.",
+    )
+
+
+def _mib(gib: Range | None) -> Bounds:
+    if gib is None:
+        return Bounds()
+    return Bounds(least=gib.min * _MIB_PER_GIB, most=None if gib.max is None else gib.max * _MIB_PER_GIB)
 
 
 def _fixed(settings: Settings) -> Iterator[Fixed]:

@@ -118,7 +118,7 @@ class PriceTable(_Strict):
 @cache
 def bundled_table(region: str = "us-east-1") -> PriceTable:
     """Raises TableUnreadable for a region that has none."""
-    known = sorted(path.stem for path in _FOLDER.glob("*.json"))
+    known = sorted(path.stem for path in _FOLDER.glob("*-*-[0-9].json"))
     if region not in known:
         raise TableUnreadable(
             f"there is no table of prices for {region}",

@@ -26,6 +26,7 @@ def as_json(bill: Bill, table: PriceTable, today: date) -> dict[str, Any]:
         "cases": {case.name.replace(" ", "_"): _case(case) for case in bill.cases},
         "saved_percent": round(bill.saved_percent, 1),
         "usd_per_launch": {tier: round(usd, 4) for tier, usd in bill.launches.items()},
+        "fitting": {tier: asdict(each) for tier, each in bill.fitting.items()},
         "notes": list(bill.notes),
     }
 

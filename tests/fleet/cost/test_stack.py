@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.cost import PriceUnknown
+from fleet.cost import PriceUnknown, bundled_table, make_bill
 from fleet.cost.stack import INTERFACE_ENDPOINTS, materials_of, region_of
 from fleet.stack.settings import Settings, load_settings
 from tests.fleet.stack.conftest import PROJECT, STACKS, parsed, record_all
@@ -109,13 +109,38 @@ def test_weights_reach_the_bill() -> None:
     assert {model.weight(kind) for kind in kinds} == {2}
 
 
-def test_a_tier_by_requirements_has_no_price_beforehand() -> None:
-    """It says so, and how to see one."""
+def by_requirements(**asked: Any) -> list[dict[str, Any]]:
     tiers = tiers_of("rehearsal")
     del tiers[1]["purchase"]["instanceTypes"]
-    tiers[1]["purchase"]["requirements"] = {"vcpus": {"min": 4}, "memoryGib": {"min": 8}}
-    with pytest.raises(PriceUnknown, match=r"tier model buys by requirements(.|\n)*-c goldenfleet:tiers"):
+    tiers[1]["purchase"]["requirements"] = {"vcpus": {"min": 4}, "memoryGib": {"min": 8}, **asked}
+    return tiers
+
+
+def test_requirements_that_nothing_meets_have_no_price() -> None:
+    """It says which, and what to do."""
+    tiers = by_requirements(vcpus={"min": 1000})
+    with pytest.raises(
+        PriceUnknown, match=r"no type of the table meets goldenfleet:tiers.model.purchase.req"
+    ):
         materials_of(changed("rehearsal", tiers=tiers))
+
+
+def test_a_tier_by_requirements_is_priced_by_what_fits() -> None:
+    """From the cheapest type to the dearest; on demand is the cheapest, at worst one that AWS still takes."""
+    gpus = {"gpus": {"min": 1, "max": 1}, "gpuMemoryGib": {"min": 20, "max": 24}, "excludedTypes": ["gr6*"]}
+    stack = changed("rehearsal", tiers=by_requirements(vcpus={"min": 4, "max": 16}, **gpus))
+    table = bundled_table()
+    bill = make_bill(materials_of(stack), table)
+    fitting = bill.fitting["model"]
+    assert (fitting.types, fitting.cheapest, fitting.dearest) == (3, "g6.xlarge", "g6.4xlarge")
+    assert set(bill.fitting) == {"model"}
+    [on_demand] = [
+        line for line in bill.case("desired").lines if (line.tier, line.option) == ("model", "on-demand")
+    ]
+    assert on_demand.usd_per_hour == table.on_demand_price("g6.xlarge")
+    worst = [line for line in bill.case("worst").lines if (line.tier, line.option) == ("model", "on-demand")]
+    assert worst[0].usd_per_hour == 6 * table.on_demand_price("g6.xlarge")
+    assert any("3 types of the table fit (x86_64), from g6.xlarge at $0.8048" in note for note in bill.notes)
 
 
 def test_a_rate_of_initialization_is_charged() -> None:
