@@ -85,6 +85,7 @@ FORBIDDEN = (
     ),
     Forbidden("/var/crash/*", "memory of what crashed", "empty"),
     Forbidden("/var/lib/goldenfleet/inbox", "archives that were loaded already"),
+    Forbidden("/etc/goldenfleet/logs.env", "where to log comes from user data and the instance"),
     Forbidden("/etc/goldenfleet/node.env", "role and stack come from user data"),
     Forbidden("/etc/goldenfleet/instance.env", "one instance's settings"),
 )

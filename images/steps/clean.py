@@ -9,8 +9,8 @@ from images.steps.command import Command, Facts
 from images.steps.shell import LOGIN, quote, root, write
 
 _UNITS = (
-    "goldenfleet-server.service goldenfleet-engine.service goldenfleet-weights.service"
-    " goldenfleet-readahead.service"
+    "goldenfleet-server.service goldenfleet-logs.service goldenfleet-engine.service"
+    " goldenfleet-weights.service goldenfleet-readahead.service"
 )
 
 

@@ -45,6 +45,7 @@ def service_files(recipe: Recipe, strategy: Strategy | None) -> dict[str, str]:
     """Unit name -> its text, for every unit that is enabled on the image."""
     files = {
         "goldenfleet-firstboot.service": shipped("goldenfleet-firstboot.service"),
+        "goldenfleet-logs.service": shipped("goldenfleet-logs.service"),
         "goldenfleet-server.service": shipped(
             "goldenfleet-server.service",
             ARGUMENTS=_joined(server_arguments(recipe)),
@@ -148,6 +149,8 @@ def _server_environment(recipe: Recipe) -> str:
 
 
 def _scripts(recipe: Recipe, strategy: Strategy | None) -> Iterator[Command]:
+    logs = shipped("goldenfleet-logs", IMAGE=recipe.server.container.name)
+    yield write("/usr/local/sbin/goldenfleet-logs", logs, 0o755)
     if strategy in BAKED:
         yield write("/usr/local/sbin/goldenfleet-readahead", shipped("goldenfleet-readahead"), 0o755)
     if strategy == "s3-nvme":

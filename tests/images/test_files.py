@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +35,7 @@ def boot(tmp_path: Path) -> Path:
     control.chmod(0o755)
     program = tmp_path / "bin/goldenfleet-boot"
     text = shipped("goldenfleet-boot", ROLE="model").replace("/etc/goldenfleet", str(tmp_path / "etc"))
-    program.write_text(text)
+    program.write_text(text.replace("/sys/devices/virtual/dmi/id", str(tmp_path / "dmi")))
     program.chmod(0o755)
     return program
 
@@ -59,7 +60,56 @@ def test_boot(boot: Path, arguments: tuple[str, ...], tier: str, program: str) -
     assert run(boot, *arguments).returncode == 0
     kept = (boot.parent.parent / "etc/node.env").read_text()
     assert kept == f"ROLE=model\nTIER={tier}\nSTACK=prod\nPROGRAM={program}\n"
-    assert (boot.parent.parent / "told").read_text() == "start --no-block goldenfleet-server.service\n"
+    told = (boot.parent.parent / "told").read_text()
+    assert told == "start --no-block goldenfleet-logs.service goldenfleet-server.service\n"
+
+
+@pytest.mark.parametrize(
+    ("asset_tag", "more", "kept"),
+    [
+        (None, (), None),
+        ("", (), None),
+        ("Default string", (), None),
+        ("i-0af01c0123456789a", ("--standalone",), None),
+        ("i-0af01c0123456789a", (), "GROUP=/goldenfleet/prod/llama\nSTREAM=i-0af01c0123456789a\n"),
+    ],
+)
+def test_boot_says_where_logs_go(
+    boot: Path, asset_tag: str | None, more: tuple[str, ...], kept: str | None
+) -> None:
+    """On EC2 to the tier's log group, a stream a node; elsewhere nowhere, whatever an earlier boot said."""
+    if asset_tag is not None:
+        (boot.parent.parent / "dmi").mkdir()
+        (boot.parent.parent / "dmi" / "board_asset_tag").write_text(f"{asset_tag}\n")
+    where = boot.parent.parent / "etc" / "logs.env"
+    where.write_text("GROUP=/goldenfleet/stage/llama\n")
+    assert run(boot, "--role", "model", "--tier", "llama", "--stack", "prod", *more).returncode == 0
+    assert (where.read_text() if where.exists() else None) == kept
+
+
+def test_logs_are_shipped_line_by_line(tmp_path: Path) -> None:
+    """The journal goes through the container as it comes, to the group and stream that boot wrote."""
+    for name, script in {
+        "journalctl": 'echo "$@" >journal; printf "one\\ntwo\\n"',
+        # Runs what the container would run.
+        "docker": 'printf "%s\\n" "$@" >docker; while [ "$1" != python3.11 ]; do shift; done; exec "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n".replace(">", ">told-"))
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python3.11").symlink_to(sys.executable)
+    program = tmp_path / "goldenfleet-logs"
+    program.write_text(shipped("goldenfleet-logs", IMAGE="server:local"))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GROUP": "/goldenfleet/prod/model", "STREAM": "i-1"}
+    done = subprocess.run(["sh", program], check=True, capture_output=True, text=True, env=env)
+    assert done.stdout == "one\ntwo\n"
+    asked = (tmp_path / "told-docker").read_text().splitlines()
+    assert [word for word in asked if word.startswith("awslogs")] == [
+        "awslogs",
+        "awslogs-group=/goldenfleet/prod/model",
+        "awslogs-stream=i-1",
+    ]
+    assert "server:local" in asked
+    assert "--unit=goldenfleet-server.service" in (tmp_path / "told-journal").read_text()
 
 
 @pytest.mark.parametrize(

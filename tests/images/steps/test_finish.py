@@ -109,6 +109,7 @@ def test_present(
         "missing: container goldenfleet-server:local",
         "missing: enabled unit docker.service",
         "missing: enabled unit goldenfleet-firstboot.service",
+        "missing: enabled unit goldenfleet-logs.service",
         "missing: enabled unit goldenfleet-server.service",
         "missing: enabled unit goldenfleet-readahead.service",
         "missing: weights weights.npz",

@@ -128,7 +128,7 @@ def test_units(
 ) -> None:
     """An image has the units that its role, engine and weights need, all of them enabled."""
     recipe = make_recipe(name)
-    names = {f"goldenfleet-{unit}.service" for unit in ("firstboot", "server", *more)}
+    names = {f"goldenfleet-{unit}.service" for unit in ("firstboot", "logs", "server", *more)}
     assert set(service_files(recipe, strategy)) == names
     enable = lines(units(recipe, dataclasses.replace(materials, strategy=strategy)))[-1]
     assert set(enable.removeprefix("systemctl enable ").split()) == names
