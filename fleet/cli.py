@@ -48,6 +48,7 @@ Examples:
   goldenfleet rehearse --clients 200 --interrupt storm
   goldenfleet rehearse --interrupt spot:model,kill:gateway --png fleet.png
   goldenfleet rehearse --json > report.json
+  goldenfleet rehearse --control-only
   goldenfleet rehearse --interrupt none --keep
 
 \b
@@ -137,6 +138,8 @@ main.add_command(destroy)
     type=click.Path(dir_okay=False, path_type=Path),
     help="Run one model node as a virtual machine from this disk image, baked by images bake --on local.",
 )
+@click.option("--control-only", is_flag=True, help="Nodes do not look for notices; control does.")
+@click.option("--imds-only", is_flag=True, help="Control is not started; nodes look for notices.")
 @click.option("--keep", is_flag=True, help="Leave the fleet running after the report, until Ctrl-C.")
 @click.option(
     "--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw the timeline."
@@ -148,15 +151,18 @@ def rehearse(
     png: Path | None,
     as_json: bool,
     duration: float,
+    control_only: bool,
+    imds_only: bool,
     **asked: Any,
 ) -> None:
     """Run a whole spot fleet on this machine, take instances away, and report what clients noticed."""
     began = time.monotonic()
     with told_plainly(USAGE, _STOPPED):
         # Imported here: moto, boto3 and gRPC take seconds that --help should not.
-        from fleet.rehearsal.plan import Plan, check
+        from fleet.rehearsal.plan import Plan, check, watchers_of
 
-        checked = check(Plan(duration_s=duration, config=overrides(config), **asked))
+        watchers = watchers_of(control_only=control_only, imds_only=imds_only)
+        checked = check(Plan(duration_s=duration, watchers=watchers, config=overrides(config), **asked))
         outputs = _Outputs(png, as_json)
         outputs.check()
         directory = _make_directory(run_dir)

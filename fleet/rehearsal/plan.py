@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from fleet.errors import ImageMissingError
 from fleet.rehearsal import interruptions, scenarios
@@ -20,6 +21,7 @@ from fleet.stack.settings import GatewayTier, ModelTier, Settings, load_settings
 
 NOTICE_SECONDS = 120.0  # AWS's own, which `notice_seconds` stand for
 VM_BOOT_SECONDS = 300.0  # User-mode Linux beside a fleet that starts on the same two cores
+Watchers = Literal["both", "control", "imds"]
 RECIPES = ("rehearsal",)  # what the emulated cloud has images of
 
 
@@ -40,6 +42,8 @@ class Plan:
     port: int = 8088
     keep: bool = False
     image: Path | None = None
+    watchers: Watchers = "both"
+    """Who sees notices: the control handler, the nodes in their instance metadata, or both."""
     config: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -58,6 +62,7 @@ class Plan:
             "gateways": self.gateways,
             "models": self.models,
             "image": str(self.image) if self.image else None,
+            "watchers": self.watchers,
         }
 
 
@@ -89,6 +94,14 @@ class Checked:
     @property
     def tiers(self) -> dict[str, GatewayTier | ModelTier]:
         return {tier.name: tier for tier in self.settings.tiers}
+
+
+def watchers_of(*, control_only: bool, imds_only: bool) -> Watchers:
+    """Raises RehearsalError when nobody would be left."""
+    if control_only and imds_only:
+        hint = "Leave one out: without both, nobody would see a notice."
+        raise RehearsalError("--control-only and --imds-only exclude each other", hint)
+    return "control" if control_only else "imds" if imds_only else "both"
 
 
 def check(plan: Plan) -> Checked:

@@ -41,6 +41,7 @@ _BOOT_SECONDS = 90.0
 _FINISH_SECONDS = 120.0
 _END_SECONDS = 20.0
 _SHOW_SECONDS = 0.5
+_NEVER_SECONDS = 86_400.0
 _REFERENCE_ADDRESS = "127.0.0.1"
 
 
@@ -119,7 +120,8 @@ class Rehearsal:
         Raises LeftBehindError if anything is left.
         """
         self._watch.not_vital("control")
-        self._processes.signal("control", signal.SIGTERM)
+        if self._plan.watchers != "imds":
+            self._processes.signal("control", signal.SIGTERM)
         self._watch.also_measure(lambda: None)
         self._cloud.use_metrics(NoMetrics())
         self._balancer.close()
@@ -149,9 +151,7 @@ class Rehearsal:
                 self._dir,
                 endpoint_url=lambda: self._cloud.endpoint_url,
                 time_scale=plan.time_scale,
-                extra={
-                    "GOLDENFLEET_LIFECYCLE_DRAIN_SECONDS": f"{_LIFECYCLE_DRAIN_SECONDS * plan.time_scale:g}"
-                },
+                extra=self._node_settings(),
                 image=plan.image,
             )
             self._cloud = self._stack.enter_context(
@@ -160,6 +160,13 @@ class Rehearsal:
             for recipe, channel in {(t.recipe, t.channel) for t in self._checked.tiers.values()}:
                 self._cloud.register_image(recipe, plan.stack, channel)
             self._watch = self._stack.enter_context(Watch(self._living, self._processes, self._show))
+
+    def _node_settings(self) -> dict[str, str]:
+        drain_s = _LIFECYCLE_DRAIN_SECONDS * self._plan.time_scale
+        told = {"GOLDENFLEET_LIFECYCLE_DRAIN_SECONDS": f"{drain_s:g}"}
+        # A look as it starts, when there is no notice yet, and none after it.
+        blind = {"GOLDENFLEET_IMDS_POLL_SECONDS": f"{_NEVER_SECONDS:g}"}
+        return told | (blind if self._plan.watchers == "control" else {})
 
     def _ask_reference(self) -> Future[Mapping[str, str]]:
         """Every answer as an engine gives it that nothing disturbs, worked out while the stack is applied."""
@@ -220,7 +227,8 @@ class Rehearsal:
         self._progress.say(policies.told(self._policies))
 
     def _start_nodes(self) -> None:
-        self._start_control()
+        if self._plan.watchers != "imds":
+            self._start_control()
         with self._step("boot"):
             self._watch.wait_until(
                 self._all_serve, self._boot_s, "the start of every node", self._not_serving

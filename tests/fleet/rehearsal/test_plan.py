@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.rehearsal.errors import RehearsalError, UnknownInterruptionError
-from fleet.rehearsal.plan import Plan, check, spot_nodes
+from fleet.rehearsal.plan import Plan, check, spot_nodes, watchers_of
 from fleet.rehearsal.ports import free_port
 from fleet.stack.settings import load_settings
 
@@ -92,3 +92,12 @@ def test_an_interruption_of_no_tier_is_refused() -> None:
     """The stack's own tiers are named."""
     with pytest.raises(UnknownInterruptionError, match="TIER one of gateway, model, second"):
         check(Plan(PROJECT, port=free_port("127.0.0.1"), interrupt="spot:third", config=two_model_tiers()))
+
+
+def test_somebody_must_see_notices() -> None:
+    """Each watcher can be left out, and not both."""
+    with pytest.raises(RehearsalError, match="exclude"):
+        watchers_of(control_only=True, imds_only=True)
+    assert watchers_of(control_only=True, imds_only=False) == "control"
+    assert watchers_of(control_only=False, imds_only=True) == "imds"
+    assert watchers_of(control_only=False, imds_only=False) == "both"
