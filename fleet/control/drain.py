@@ -328,7 +328,8 @@ def _undrain(notice: UndrainRequest, instance: Instance | None, node: NodeState)
     if not _may_serve_again(instance):
         why = "AWS takes it" if instance.leaves or instance.group is None else "its group is at its max"
         return [Drop(f"too late: {why}, and its replacement has its place")]
-    return [*_serve_again(instance, node), RememberUndrain(notice.at)]
+    actions = _serve_again(instance, node)
+    return [*actions, RememberUndrain(notice.at), *([] if actions else [Drop("it serves")])]
 
 
 def _serve_again(instance: Instance, node: NodeState) -> list[Action]:

@@ -16,6 +16,7 @@ from fleet.control.notices import (
     NotANotice,
     Notice,
     Rebalance,
+    StateChange,
     Termination,
     UndrainRequest,
     parse,
@@ -142,8 +143,14 @@ class Handler:
         """Of our own instances only: spot events cannot be filtered, and tell of the whole account's."""
         for notice, receives in notices.items():
             instance = facts.instances.get(notice.instance_id)
-            if receives == 1 and (instance is None or instance.stack == self._rules.stack):
+            if receives != 1 or (instance is not None and instance.stack != self._rules.stack):
+                continue
+            if not isinstance(notice, StateChange):
                 self._seen(notice, instance, _heartbeat(notice, facts))
+            elif instance is not None:
+                self._log(
+                    "instance.ended", instance_id=notice.instance_id, tier=instance.tier, state=notice.state
+                )
 
     def _seen(self, notice: Notice, instance: Instance | None, heartbeat_s: float | None) -> None:
         asked = notice if isinstance(notice, (DrainRequest, UndrainRequest)) else None

@@ -27,7 +27,7 @@ from fleet.control.drain import (
 )
 from fleet.control.errors import AwsFailed
 from fleet.control.log import Log
-from fleet.control.notices import DrainRequest, Notice, UndrainRequest
+from fleet.control.notices import DrainRequest, Notice, StateChange, UndrainRequest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -170,7 +170,8 @@ class Performer:
                 self._account.remember_undrain(instance_id, at)
             case LetGo():
                 self._let_go(task, action)
-            case Drop(reason):
+            case Drop(reason) if not isinstance(task.notice, StateChange):
+                # EC2 tells of every end in the account, of which most were expected, and many are others'.
                 self._log("notice.dropped", **task.names, kind=task.notice.kind, reason=reason)
 
     def _tell(self, task: Task, order: TellNode) -> Outcome | None:

@@ -118,6 +118,7 @@ def test_an_instance_that_somebody_ends(fleet: Any) -> None:
     boto3.client("ec2").terminate_instances(InstanceIds=[victim.instance_id])
     fleet.control()
     assert [line["instance_id"] for line in fleet.logged("instance.detached")] == [victim.instance_id]
+    assert {line["state"] for line in fleet.logged("instance.ended")} == {"shutting-down", "terminated"}
     assert fleet.waiting() == 0
     fleet.settle()
     assert fleet.cloud.groups()[0].desired == len(fleet.members()) == 2

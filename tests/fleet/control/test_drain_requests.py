@@ -141,7 +141,7 @@ def test_an_undrain_of_what_a_person_drained_at_the_node() -> None:
 
 def test_an_undrain_that_comes_before_its_drain() -> None:
     """It is remembered, and the drain that was asked for before it does nothing."""
-    assert ask(UNDRAIN, INSTANCE, SERVING) == [RememberUndrain(1010.0)]
+    assert ask(UNDRAIN, INSTANCE, SERVING) == [RememberUndrain(1010.0), Drop("it serves")]
     assert ask(DRAIN, replace(INSTANCE, undrained_at=1010.0), SERVING) == [Drop("undrained since")]
 
 
