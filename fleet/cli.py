@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from fleet import options
+from fleet.ask_commands import ask
 from fleet.config_commands import config
 from fleet.console_commands import console
 from fleet.cost_commands import cost
@@ -28,6 +29,7 @@ from fleet.oncall_commands import notices, status, watch
 from fleet.oncall_commands_doctor import doctor
 from fleet.oncall_commands_drain import drain, undrain
 from fleet.oncall_commands_nodes import connect, interrupt, logs
+from fleet.rollout_commands import rollout
 from fleet.stack_commands import destroy, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
@@ -63,6 +65,7 @@ def main() -> None:
     """Golden images and a spot fleet for LLM serving that loses no request."""
 
 
+main.add_command(ask)
 main.add_command(config)
 main.add_command(console)
 main.add_command(cost)
@@ -76,6 +79,7 @@ main.add_command(interrupt)
 main.add_command(logs)
 main.add_command(notices)
 main.add_command(preview)
+main.add_command(rollout)
 main.add_command(status)
 main.add_command(undrain)
 main.add_command(up)

@@ -1,6 +1,7 @@
 """A client for Goldenfleet: retries inside a budget, and goes on with a stream that was cut."""
 
 from ._async import AsyncStream
+from ._calls import Message
 from ._sync import Stream
 from .client import AsyncClient, Client, Options
 from .errors import (
@@ -44,6 +45,7 @@ __all__ = [
     "Generation",
     "GoldenfleetError",
     "InvalidRequest",
+    "Message",
     "Model",
     "NotAuthorised",
     "Options",

@@ -29,6 +29,7 @@ _TAIL_S = 5.0
 _BODY_END_S = 0.2
 # An error body is read only for its message.
 _LONGEST_REFUSAL = 64 * 1024
+_TOO_LATE = Failure("timeout", "the deadline passed")
 _UNFINISHED = Failure("cut", "the stream ended without its terminal event")
 
 
@@ -157,6 +158,8 @@ def _exchange(call: Call, request: Request) -> Script[bytes | Failure]:
 def _body(call: Call, limit: int | None) -> Script[bytes | Failure]:
     body = bytearray()
     while limit is None or len(body) < limit:
+        if call.left_s <= 0:
+            return _TOO_LATE
         piece = yield call.read(call.left_s)
         if isinstance(piece, BodyEnd):
             break
@@ -221,6 +224,9 @@ def _stream_once(call: Call, account: Account, cut_by: str) -> Script[Failure]:
         return (yield from _refused(call, head))
     events = _Events(SseDecoder(), tokens_before=account.tokens, cut_by=cut_by)
     while events.ended is None:
+        # What comes without a pause would never meet the limit of one read.
+        if call.left_s <= 0:
+            return _TOO_LATE
         quiet_s = timeouts.read if events.heard else first_by - call.means.clock()
         piece = yield call.read(_TAIL_S if account.finish_reason else quiet_s)
         if isinstance(piece, bytes):

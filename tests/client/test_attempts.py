@@ -195,6 +195,21 @@ def test_the_deadline_ends_a_stream_in_its_middle(callers: Any, service: Any, ac
     assert outcome.error.text == "Der Mond ist auf"
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+def test_the_deadline_ends_what_never_pauses(callers: Any, service: Any, acts: Any, streamed: bool) -> None:
+    """An answer whose pieces come without a pause is no exception to the deadline."""
+    now = [0.0]
+
+    def late(connection: Any, seen: Any) -> bool:
+        now[0] = 9.0
+        return acts.speak()(connection, seen) if streamed else acts.whole(connection, seen)
+
+    service.then(late)
+    caller = callers(service.url, timeouts=Timeouts(total=8.0), clock=lambda: now[0])
+    outcome = caller.read() if streamed else caller.outcome("generate", "x")
+    assert isinstance(outcome.error, DeadlineExceeded)
+
+
 def test_the_deadline_ends_retries(callers: Any, service: Any, acts: Any) -> None:
     """No attempt is begun, and none waited for, past the deadline."""
     service.then(acts.refuse(503, "retry-after: 5"))

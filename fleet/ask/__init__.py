@@ -1,0 +1,1 @@
+"""One question to an endpoint, and its answer as it comes."""
