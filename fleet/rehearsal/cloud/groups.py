@@ -14,6 +14,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from fleet.rehearsal.cloud import hooks, members
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group
+from fleet.rehearsal.cloud.requirements import require_overrides
 from fleet.rehearsal.cloud.template import require_launchable
 from fleet.rehearsal.cloud.world import World
 
@@ -112,14 +113,8 @@ def _require_policy(policy: Mapping[str, Any] | None) -> None:
     percentage = distribution.get("OnDemandPercentageAboveBaseCapacity")
     if percentage is not None and not 0 <= int(percentage) <= 100:
         raise ValidationError(f"OnDemandPercentageAboveBaseCapacity {percentage} must be from 0 to 100.")
-    for override in ((policy or {}).get("LaunchTemplate") or {}).get("Overrides") or []:
-        _require_override(override)
-
-
-def _require_override(override: Mapping[str, Any]) -> None:
-    unknown = set(override) - {"InstanceType"}
-    if unknown:
-        raise ValidationError(f"The emulated cloud has no {', '.join(sorted(unknown))} in an override.")
+    overrides = ((policy or {}).get("LaunchTemplate") or {}).get("Overrides") or []
+    require_overrides(overrides, on_demand)
 
 
 def _keep_fields(group: FakeAutoScalingGroup, wanted: Mapping[str, Any]) -> None:

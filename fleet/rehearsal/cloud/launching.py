@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from moto.autoscaling.models import ASG_NAME_TAG
@@ -23,40 +24,56 @@ from fleet.rehearsal.cloud.template import (
 )
 from fleet.rehearsal.cloud.views import PurchaseOption
 from fleet.rehearsal.cloud.world import World
-from fleet.rehearsal.market import Pool, choose
+from fleet.rehearsal.market import Offer, Pool, choose
 
 RETRY_SECONDS = 60.0  # AWS tries again about once a minute
 
 
-def launch(world: World, group: Group, option: PurchaseOption, count: int) -> None:
-    """Launch so many instances; after a failure wait before the next try, and never buy the other option."""
-    if count <= 0 or world.clock() < group.retry_at.get(option, 0.0):
-        return
-    for _ in range(count):
-        if not _launch_one(world, group, option):
+def launch(world: World, group: Group, option: PurchaseOption, units: int) -> int:
+    """Launch instances until so many units of capacity are there; how many they came to. After a failure wait
+    before the next try, and never buy the other option.
+    """
+    launched = 0
+    if world.clock() < group.retry_at.get(option, 0.0):
+        return 0
+    while launched < units:
+        weight = _launch_one(world, group, option)
+        if not weight:
             group.retry_at[option] = world.clock() + world.scaled(RETRY_SECONDS)
-            return
+            break
+        launched += weight
+    return launched
 
 
-def _launch_one(world: World, group: Group, option: PurchaseOption) -> bool:
+def _launch_one(world: World, group: Group, option: PurchaseOption) -> int:
+    """The units that it is; 0 where there was none to be had."""
     before = sum(1 for member in group.members.values() if not member.is_terminating)
     purchase = purchase_of(group.launching)
     if (refusal := shortage.refusal_of(world, group, option)) is not None:
         activities.launch_failed(world, group, refusal, before)
-        return False
+        return 0
     found = _pick(world, group, purchase, option)
     if found is None:
         reason = shortage.UNFULFILLABLE if option == "spot" else shortage.NO_ON_DEMAND
         activities.launch_failed(world, group, reason, before)
-        return False
+        return 0
     pool, subnet = found
     try:
         instance = _run(world, group, option, pool.instance_type, subnet)
     except EC2ClientError as error:
         activities.launch_failed(world, group, str(error.message), before)
-        return False
-    _enlist(world, group, world.machines[instance.id], before)
-    return True
+        return 0
+    return _enlist(world, group, world.machines[instance.id], before)
+
+
+def weigh(group: Group) -> None:
+    """Give members the weights that their types have now; one whose type is gone keeps its last."""
+    weights = purchase_of(group.launching).weights
+    for member in group.members.values():
+        kind = str(member.machine.instance.instance_type)
+        member.weight = weights.get(kind, member.weight) if weights else 1
+        # What DescribeAutoScalingGroups shows of it.
+        member.state.weighted_capacity = str(member.weight) if weights else None  # type: ignore[attr-defined]
 
 
 def _pick(world: World, group: Group, purchase: Purchase, option: PurchaseOption) -> tuple[Pool, str] | None:
@@ -71,11 +88,16 @@ def _pick(world: World, group: Group, purchase: Purchase, option: PurchaseOption
     strategy = purchase.spot_strategy if option == "spot" else purchase.on_demand_strategy
     for level in sorted({used[zone] for zone in subnets}):
         zones = [zone for zone in subnets if used[zone] == level]
-        pools = [Pool(kind, zone) for kind in purchase.instance_types for zone in zones]
-        offer = choose(world.market.offers(pools, option), strategy)
+        pools = [Pool(kind, zone) for kind in purchase.types(option) for zone in zones]
+        offer = choose([_per_unit(offer, purchase) for offer in world.market.offers(pools, option)], strategy)
         if offer is not None:
             return offer.pool, subnets[offer.pool.availability_zone]
     return None
+
+
+def _per_unit(offer: Offer, purchase: Purchase) -> Offer:
+    """Strategies compare what a unit of capacity costs."""
+    return replace(offer, price=offer.price / purchase.weights.get(offer.pool.instance_type, 1))
 
 
 def _run(world: World, group: Group, option: PurchaseOption, instance_type: str, subnet: str) -> Instance:
@@ -105,7 +127,7 @@ def _run(world: World, group: Group, option: PurchaseOption, instance_type: str,
     return instance
 
 
-def _enlist(world: World, group: Group, machine: Machine, before: int) -> None:
+def _enlist(world: World, group: Group, machine: Machine, before: int) -> int:
     version = version_of(group.launching)
     machine.instance.autoscaling_group = group.moto  # type: ignore[attr-defined]
     state = MotoMember(
@@ -114,6 +136,8 @@ def _enlist(world: World, group: Group, machine: Machine, before: int) -> None:
     member = Member(state, machine, str(version.number) if version else None, None)
     member.activity = activities.launching(world, group, machine, before)
     join(world, group, member)
+    weigh(group)
+    return member.weight
 
 
 def join(world: World, group: Group, member: Member) -> None:

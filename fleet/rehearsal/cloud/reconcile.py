@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh, splitting
 from fleet.rehearsal.cloud.detach import in_grace
-from fleet.rehearsal.cloud.launching import launch
+from fleet.rehearsal.cloud.launching import launch, weigh
 from fleet.rehearsal.cloud.records import Group, Member
 from fleet.rehearsal.cloud.targets import in_use
 from fleet.rehearsal.cloud.template import purchase_of
@@ -20,6 +20,7 @@ _LEAVING_CAUSES = {
 
 
 def reconcile(world: World, group: Group) -> None:
+    weigh(group)
     for member in list(group.members.values()):
         members.advance(world, group, member)
     if not _suspended(group, "HealthCheck"):
@@ -54,6 +55,7 @@ def _fact(world: World, group: Group, member: Member) -> capacity.Fact:
         settled=_settled(world, group, member),
         leaving=member.leaving is not None,
         protected=bool(member.state.protected_from_scale_in),
+        weight=member.weight,
     )
 
 
@@ -132,8 +134,9 @@ def _resize(world: World, group: Group) -> None:
         for instance_id in wanted.terminate:
             _end(world, group, group.members[instance_id])
     if not _suspended(group, "Launch"):
-        launch(world, group, "on-demand", wanted.launch_on_demand)
-        launch(world, group, "spot", wanted.launch_spot)
+        bought = launch(world, group, "on-demand", wanted.launch_on_demand)
+        # A node may be more units than were missing: so many less are.
+        launch(world, group, "spot", wanted.launch_spot - max(0, bought - wanted.launch_on_demand))
 
 
 def _end(world: World, group: Group, member: Member) -> None:

@@ -6,6 +6,8 @@ instances fail their checks or its old ones are protected, is tried for an hour 
 
 from __future__ import annotations
 
+import math
+
 from moto.cloudwatch.models import cloudwatch_backends
 
 from fleet.rehearsal.cloud import activities, members, pace
@@ -76,14 +78,14 @@ def _go_on(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> N
     settled_new = sum(fact.settled for fact in new)
     _note_progress(world, refresh, settled_new)
     refresh.percent = 100 * min(settled_new, refresh.total) // max(1, refresh.total)
-    if not old and settled_new >= min(group.desired, refresh.total):
+    if not old and settled_new >= min(_instances(group), refresh.total):
         _bake(world, group, refresh)
     elif _looked_at(world, group, refresh, settled_new):
         return
     elif _stalled(world, refresh):
         fail(world, group, refresh, _STALLED)
     elif not any(fact.leaving for fact in old) and all(fact.settled for fact in new):
-        quota = pace.quota(refresh.checkpoints, group.desired, len(new))
+        quota = pace.quota(refresh.checkpoints, _instances(group), len(new))
         _replace(world, group, refresh, facts, old, quota)
 
 
@@ -100,7 +102,7 @@ def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) ->
     rollback = refresh.rollback
     assert rollback is not None
     refresh.percent = rollback.percent if new else 0
-    if not new and settled >= group.desired:
+    if not new and settled >= _instances(group):
         _finish(world, group, refresh, "RollbackSuccessful")
     elif _stalled(world, refresh):
         stay(group)
@@ -111,6 +113,13 @@ def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) ->
             _end(world, group, fact)
     elif not any(fact.leaving for fact in new) and all(fact.settled for fact in good):
         _replace(world, group, refresh, facts, new, len(new))
+
+
+def _instances(group: Group) -> int:
+    """How many make up the desired capacity, by what the members weigh: a refresh counts instances."""
+    living = [member for member in group.members.values() if not member.is_terminating]
+    units = sum(member.weight for member in living)
+    return math.ceil(group.desired * len(living) / units) if units else group.desired
 
 
 def _sides(group: Group, refresh: Refresh, facts: list[Fact]) -> tuple[list[Fact], list[Fact]]:
@@ -135,7 +144,7 @@ def _stalled(world: World, refresh: Refresh) -> bool:
 def _looked_at(world: World, group: Group, refresh: Refresh, settled_new: int) -> bool:
     """Whether the refresh waits at a checkpoint. The last one, which is the end, waits for nobody."""
     now = world.clock()
-    passed = pace.reached(refresh.checkpoints[:-1], group.desired, settled_new)
+    passed = pace.reached(refresh.checkpoints[:-1], _instances(group), settled_new)
     if passed > refresh.passed:
         refresh.passed = passed
         percent, delay = refresh.checkpoints[passed - 1], refresh.checkpoint_delay
@@ -154,7 +163,7 @@ def _replace(
     refresh.reason = None if refresh.rollback is None else refresh.reason
     settled = sum(fact.settled for fact in facts)
     able = sorted((f for f in going if not _kept(refresh, f)), key=lambda f: (f.settled, f.launched_at))
-    batch = pace.next_batch(group.desired, settled, min(len(able), quota), refresh.healthy)
+    batch = pace.next_batch(_instances(group), settled, min(len(able), quota), refresh.healthy)
     for fact in able[: batch.launch_first]:
         group.members[fact.instance_id].leaving = "refresh"
     for fact in able[: batch.end_first]:

@@ -13,8 +13,9 @@ def let_stay(group: Group, split: Split) -> None:
     wanted = {"on-demand": split.on_demand(group.desired)}
     wanted["spot"] = group.desired - wanted["on-demand"]
     for member in members:
-        if member.leaving != "split" or len(staying) >= group.desired:
+        if member.leaving != "split" or sum(m.weight for m in staying) >= group.desired:
             continue
-        if sum(m.machine.option == member.machine.option for m in staying) < wanted[member.machine.option]:
+        same = sum(m.weight for m in staying if m.machine.option == member.machine.option)
+        if same < wanted[member.machine.option]:
             member.leaving = None
             staying.append(member)

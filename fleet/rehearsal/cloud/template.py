@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from moto.autoscaling.exceptions import ValidationError
@@ -16,6 +17,8 @@ from moto.iam.models import iam_backends
 from fleet.cost.errors import PriceUnknown
 from fleet.rehearsal.cloud.capacity import ALL_SPOT, Split
 from fleet.rehearsal.cloud.instances import require_image, resolve_image
+from fleet.rehearsal.cloud.requirements import fitting_types
+from fleet.rehearsal.cloud.views import PurchaseOption
 from fleet.rehearsal.cloud.world import ACCOUNT, World
 from fleet.rehearsal.market import on_demand_price
 
@@ -30,6 +33,15 @@ class Purchase:
     split: Split
     on_demand_strategy: str
     spot_strategy: str
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Units of capacity by type; empty where every instance is one."""
+    on_demand_types: tuple[str, ...] | None = None
+    """Where AWS leaves some out for being costly."""
+
+    def types(self, option: PurchaseOption) -> tuple[str, ...]:
+        if option == "on-demand" and self.on_demand_types is not None:
+            return self.on_demand_types
+        return self.instance_types
 
 
 def version_of(group: FakeAutoScalingGroup) -> LaunchTemplateVersion | None:
@@ -48,15 +60,27 @@ def purchase_of(group: FakeAutoScalingGroup) -> Purchase:
     distribution: dict[str, Any] = policy.get("InstancesDistribution") or {}
     overrides = policy["LaunchTemplate"].get("Overrides") or []
     types = tuple(str(o["InstanceType"]) for o in overrides if o.get("InstanceType"))
+    chosen = [o["InstanceRequirements"] for o in overrides if o.get("InstanceRequirements")]
+    fits = fitting_types(chosen, _architecture(group, version)) if chosen else None
     return Purchase(
-        types or (str(group.instance_type),),
+        (fits.spot if fits else types) or (str(group.instance_type),),
         Split(
             int(distribution.get("OnDemandBaseCapacity") or 0),
             _percentage(distribution.get("OnDemandPercentageAboveBaseCapacity")),
         ),
         str(distribution.get("OnDemandAllocationStrategy") or "prioritized"),
         str(distribution.get("SpotAllocationStrategy") or "lowest-price"),
+        {str(o["InstanceType"]): int(o["WeightedCapacity"]) for o in overrides if o.get("WeightedCapacity")},
+        fits.on_demand if fits else None,
     )
+
+
+def _architecture(group: FakeAutoScalingGroup, version: LaunchTemplateVersion | None) -> str:
+    """Of the image: AWS takes only types that can boot it."""
+    image_id = str(version.image_id if version else group.image_id)
+    found = group.ec2_backend.describe_images(ami_ids=[resolve_image(image_id)])
+    # Moto keeps none for an image that was registered without one.
+    return str(found[0].architecture or "x86_64")
 
 
 def _percentage(given: Any) -> int:
@@ -108,7 +132,12 @@ def require_launchable(world: World, group: FakeAutoScalingGroup) -> None:
     if version is not None:
         _require_image(world, str(version.image_id))
     _require_profile(profile_of(group))
-    for instance_type in purchase_of(group).instance_types:
+    purchase = purchase_of(group)
+    if not purchase.instance_types or not purchase.types("on-demand"):
+        raise ValidationError(
+            "No instance types match the specified attributes. Please specify different attributes."
+        )
+    for instance_type in purchase.instance_types:
         _require_type(instance_type)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.cost import PriceUnknown
-from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan
+from fleet.rehearsal.cloud.capacity import Fact, Plan, Split, ceiling, choose_victims, plan, units
 from fleet.rehearsal.cloud.health import matches
 from fleet.rehearsal.cloud.tracking import Breach, Decision, Policy, Sizes, decide, observe
 from fleet.rehearsal.market import Market, Offer, Pool, choose, on_demand_price
@@ -62,6 +62,52 @@ def test_plans_reach_the_desired_capacity(
     bought = Counter(f.option for f in facts)
     assert bought["on-demand"] == split.on_demand(desired)
     assert len(facts) == desired
+
+
+WEIGHTS = st.lists(st.sampled_from([1, 2, 3, 5]), min_size=1, max_size=3)
+
+
+@given(WEIGHTS, WEIGHTS, st.integers(0, 12), st.integers(0, 4), st.integers(0, 100))
+def test_weighted_plans_fulfil_the_desired_capacity(
+    now: list[int], bought: list[int], desired: int, base: int, percentage: int
+) -> None:
+    """They come to rest at the desired units or above, with no spot node that could go, and their base."""
+    split = Split(base, percentage)
+    facts = [fact(f"s{n}", weight=weight) for n, weight in enumerate(now)]
+    for step in range(80):
+        wanted = plan(facts, desired, split)
+        if wanted == Plan():
+            break
+        facts = [
+            fact(f.instance_id, f.option, leaving=f.leaving or f.instance_id in wanted.leave, weight=f.weight)
+            for f in facts
+            if f.instance_id not in wanted.terminate
+        ]
+        on_demand = launched(wanted.launch_on_demand, bought)
+        spare = max(0, sum(on_demand) - wanted.launch_on_demand)
+        spot = launched(wanted.launch_spot - spare, bought)
+        facts += [fact(f"o{step}.{n}", "on-demand", weight=weight) for n, weight in enumerate(on_demand)]
+        facts += [fact(f"s{step}.{n}", weight=weight) for n, weight in enumerate(spot)]
+    assert wanted == Plan()
+    have = units(facts)
+    assert have >= desired
+    assert not any(f.weight <= have - desired for f in facts if f.option == "spot")
+    assert units(f for f in facts if f.option == "on-demand") >= split.on_demand(desired)
+
+
+def launched(wanted: int, weights: list[int]) -> list[int]:
+    """Weights of the nodes that a market gives until so many units are there."""
+    found: list[int] = []
+    while sum(found) < wanted:
+        found.append(weights[len(found) % len(weights)])
+    return found
+
+
+def test_scale_in_never_takes_more_than_the_surplus() -> None:
+    """A node of five units stays where three are too many, and a smaller one goes."""
+    facts = [fact("big", weight=5), fact("small", weight=2), fact("other", weight=2)]
+    assert plan(facts, 6, Split(0, 0)).terminate == ("small",)
+    assert plan(facts[:1], 3, Split(0, 0)) == Plan()
 
 
 def test_leaving_members_go_when_others_are_settled() -> None:

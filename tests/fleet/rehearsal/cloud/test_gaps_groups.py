@@ -208,12 +208,9 @@ def test_a_refused_update_changes_nothing(emulate: Emulate) -> None:
 
 
 def test_what_is_not_emulated_is_refused(emulate: Emulate) -> None:
-    """Weights, unknown subnets, unpriced types and groups without subnets are refused, never ignored."""
+    """Unknown subnets, unpriced types and groups without subnets are refused, never ignored."""
     with emulate() as aws:
-        weighted = aws.mixed()
-        weighted["LaunchTemplate"]["Overrides"] = [{"InstanceType": "g5.xlarge", "WeightedCapacity": "2"}]
         for fields in (
-            {"MixedInstancesPolicy": weighted},
             {"MixedInstancesPolicy": aws.mixed(types=("zz9.huge",))},
             {"VPCZoneIdentifier": "subnet-00000000000000000"},
             {"VPCZoneIdentifier": None, "AvailabilityZones": ["us-east-1a"]},
