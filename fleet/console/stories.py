@@ -31,19 +31,53 @@ def _because(before: str, name: str) -> Callable[[NoticeEvent], str]:
     return lambda event: f"{before}: {_field(event, name)}" if _field(event, name) else before
 
 
+# Kinds of notices: fleet/control/notices.py. What is here is no word that a node will go.
+_NO_NOTICE = ("state-change", "undrain-request")
+_NOTICES = {
+    "drain-request": "a person asked to drain it",
+    "maintenance": "AWS plans maintenance of it",
+    "rebalance": "AWS thinks an interruption likely",
+    "spot-interruption": "spot interruption",
+    "state-change": "its state changed",
+    "terminate": "its group lets it go",
+    "undrain-request": "a person asked to undrain it",
+}
+
+
+def _notice(event: NoticeEvent) -> str:
+    kind, reason, by = (_field(event, name) for name in ("kind", "reason", "by"))
+    words = _NOTICES.get(kind, kind) or "notice"
+    return words + (f", {by}" if by else "") + (f": {reason}" if reason else "")
+
+
+def _fallback(event: NoticeEvent) -> str:
+    before, after = _field(event, "base_before"), _field(event, "base_after")
+    return _because(f"on-demand base of {event.tier} {before or '?'} to {after or '?'}", "why")(event)
+
+
 _WORDS: Mapping[str, tuple[Kind, Callable[[NoticeEvent], str]]] = {
-    "notice.seen": ("notice", _because("notice", "kind")),
     "drain.requested": ("drain", _because("told to drain", "reason")),
-    "target.deregistered": ("left", lambda _: "left the load balancer"),
-    "instance.detached": ("left", lambda _: "detached, its replacement launches"),
+    "fallback.decided": ("other", _fallback),
+    "fallback.failed": ("failed", _because("fallback could not decide", "error")),
     "hook.completed": ("done", _because("let go", "reason")),
+    "instance.detached": ("left", lambda _: "left its group, a replacement launches"),
+    "instance.ended": ("done", _because("is gone", "state")),
+    "instance.in_standby": ("left", lambda _: "stands by, a replacement launches"),
+    "instance.retired": ("done", lambda _: "empty, and given back"),
+    "instance.returned": ("other", lambda _: "is back in its group"),
+    "node.undrained": ("other", lambda _: "serves again"),
     "notice.dropped": ("other", _because("notice dropped", "reason")),
     "notice.failed": ("failed", _because("notice could not be followed", "error")),
-    "fallback.decided": ("other", _because("fallback", "reason")),
+    "notice.seen": ("notice", _notice),
+    "queue.failed": ("failed", _because("the notice queue does not answer", "error")),
+    "target.deregistered": ("left", lambda _: "left the load balancer"),
+    "undrain.refused": ("failed", _because("cannot serve again", "reason")),
 }
 
 
 def kind_of(event: NoticeEvent) -> Kind:
+    if event.event == "notice.seen" and event.fields.get("kind") in _NO_NOTICE:
+        return "other"
     return _WORDS[event.event][0] if event.event in _WORDS else "other"
 
 

@@ -172,7 +172,8 @@ function showFacts(place, node) {
 }
 function showButton(button, node, wanted) {
   button.hidden = !node.act;
-  button.disabled = Boolean(wanted);
+  // Not `disabled`, which would take the focus away from who has just asked.
+  button.setAttribute("aria-disabled", String(Boolean(wanted)));
   text(button, node.act === "undrain" ? "Undrain…" : "Drain…");
   button.setAttribute("aria-label", `${node.act === "undrain" ? "Undrain" : "Drain"} ${node.id}`);
 }
@@ -270,7 +271,7 @@ function nodeOf(id) {
 }
 function ask(id) {
   const found = nodeOf(id);
-  if (!found) return;
+  if (!found || pending(found.node)) return;
   const { node, tier } = found, drain = node.act !== "undrain";
   target = { id, act: drain ? "drain" : "undrain" };
   came = document.activeElement;

@@ -15,7 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,12 @@ class Browser:
         return found
 
     def close(self) -> None:
-        os.killpg(self.pid, signal.SIGKILL)
+        """In order, so that it ends its own processes; whatever is left of it is killed."""
+        with suppress(AssertionError, OSError):
+            self.call("Browser.close")
+            select.select([self._read], [], [], DEADLINE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self._write)
         os.close(self._read)

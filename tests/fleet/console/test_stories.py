@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from fleet.console.stories import Entry, event_of, stories
+import re
+from pathlib import Path
+
+import fleet.control
+from fleet.console.stories import _WORDS, Entry, event_of, stories
 from fleet.oncall.history import NoticeEvent
+
+CONTROL = Path(fleet.control.__file__).parent
+KINDS = ("spot-interruption", "drain-request", "undrain-request", "state-change")
 
 
 def entries(*events: NoticeEvent) -> list[Entry]:
@@ -24,6 +31,21 @@ def test_fields_that_are_missing_leave_no_holes() -> None:
     """No `None`, and no colon without a word."""
     assert event_of(Entry(1, log("notice.seen", 1.0)))["words"] == "notice"
     assert event_of(Entry(1, log("notice.failed", 1.0, error="Throttling")))["kind"] == "failed"
+
+
+def test_every_event_of_control_has_words() -> None:
+    """What the handler and the fallback log is told in words of its own, or is about control itself."""
+    logged = set()
+    for source in CONTROL.glob("*.py"):
+        logged |= set(re.findall(r"""_?log\(\s*"([a-z]+\.[a-z_]+)\"""", source.read_text()))
+    assert "instance.retired" in logged
+    assert {name for name in logged if name not in _WORDS} == {"control.started", "control.stopped"}
+
+
+def test_what_is_no_notice_is_not_marked_as_one() -> None:
+    """An instance's end, and a person's undrain, come through the same queue."""
+    told = [event_of(Entry(1, log("notice.seen", 1.0, kind=kind)))["kind"] for kind in KINDS]
+    assert told == ["notice", "notice", "other", "other"]
 
 
 def test_a_later_notice_brings_the_deadline_forward() -> None:
