@@ -23,10 +23,13 @@ _INTRODUCTION = """# Policy
 What every stack must satisfy, as rules in `fleet/policy`. A mandatory violation stops `up` before anything is
 made; an advisory one is told. The rules run in three places:
 
-```sh
+```sh skip="CI runs it"
 scripts/rehearse                            # judged in the preview, and again once AWS has answered
-pulumi preview --policy-pack fleet/policy   # the same as a CrossGuard pack, over Pulumi's own protocol
 pytest tests/fleet/policy                   # what violates each rule; tests/fleet/stack has the real stacks
+```
+
+```sh skip="needs Pulumi's command line"
+pulumi preview --policy-pack fleet/policy   # the same as a CrossGuard pack, over Pulumi's own protocol
 ```
 
 The pack runs in the checkout's `.venv` and needs no account of Pulumi's. Whether a stack is production is
