@@ -1,7 +1,7 @@
 """A node's log: on AWS from CloudWatch Logs, else its journal by Systems Manager; in a rehearsal its file.
 
-No image ships its log by itself. Where one does, it is looked for in the tier's log group, in streams whose
-names begin with the instance's id, which outlive the node.
+Nodes send what they log to their tier's log group, each to the stream of its instance id, which outlives it.
+Where there is none, because its image is older than that, its journal is asked for, which does not.
 """
 
 from __future__ import annotations
