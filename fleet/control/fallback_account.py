@@ -38,6 +38,7 @@ class TierGroup:
     """One tier's Auto Scaling group, as described. `distribution` is what an update must send along."""
 
     name: str
+    stack: str
     tier: str
     rules: Rules
     memory: Memory | None
@@ -135,8 +136,16 @@ def read_group(group: Mapping[str, Any], time_scale: float = 1.0) -> TierGroup |
             weights[one["InstanceId"]] for one in group["Instances"] if one["LifecycleState"] == "InService"
         ),
     )
-    name = group["AutoScalingGroupName"]
-    return TierGroup(name, state.tier, rules, read_memory(tags), state, weights, distribution)
+    return TierGroup(
+        name=group["AutoScalingGroupName"],
+        stack=tags.get("goldenfleet:stack", ""),
+        tier=state.tier,
+        rules=rules,
+        memory=read_memory(tags),
+        state=state,
+        weights=weights,
+        distribution=distribution,
+    )
 
 
 def _settled(memory: Memory | None, rules: Rules, base: int, now: float) -> bool:

@@ -81,6 +81,7 @@ class Fallback:
         state = group.state
         self._log(
             "fallback.decided",
+            stack=group.stack,
             tier=group.tier,
             base_before=state.base,
             base_after=decision.base,

@@ -21,15 +21,11 @@ MEMORY_TAG = "goldenfleet:fallback-state"
 """`fleet/control/fallback_record.py` has the same, and a test compares them: neither may import the other."""
 
 
-def falls_back(tier: BaseTier) -> bool:
-    return tier.fallback.enabled and not tier.purchase.only_on_demand
-
-
 def rules(tier: BaseTier) -> str:
     """The tag's value: JSON, with times in seconds."""
     asked, most = tier.fallback, tier.capacity.max
     told = {
-        "enabled": falls_back(tier),
+        "enabled": tier.falls_back,
         "base": tier.purchase.on_demand_base,
         "most": most if asked.most is None else asked.most,
         "after": asked.after_seconds,

@@ -1,4 +1,4 @@
-"""When the control handler looks whether tiers must fall back: every minute, and when a launch failed."""
+"""When the control handler looks whether tiers must fall back, and a metric of what it decided."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pulumi
 import pulumi_aws as aws
 
 from fleet.stack.naming import resource_name
+from fleet.stack.observability_names import ABOVE_BASE
+from fleet.stack.scaling import NAMESPACE, STACK_DIMENSION, TIER_DIMENSION
 
 TICK = {"tick": "fallback"}
 """What the handler is sent. Its answer to it is the same however often, and in whatever order, it comes."""
@@ -67,3 +69,24 @@ class FallbackTicks(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[permission]),
         )
+
+
+class FallbackMetric(pulumi.ComponentResource):
+    """Of each decision, how many nodes it leaves on demand in spot's place: what an alarm looks at."""
+
+    def __init__(self, stack: str, logs: aws.cloudwatch.LogGroup) -> None:
+        name = resource_name(stack, "control-fallback-metric")
+        super().__init__("goldenfleet:stack:FallbackMetric", name)
+        aws.cloudwatch.LogMetricFilter(
+            name,
+            log_group_name=logs.name,
+            pattern='{ $.event = "fallback.decided" }',
+            metric_transformation=aws.cloudwatch.LogMetricFilterMetricTransformationArgs(
+                namespace=NAMESPACE,
+                name=ABOVE_BASE,
+                value="$.above",
+                dimensions={STACK_DIMENSION: "$.stack", TIER_DIMENSION: "$.tier"},
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal
 
 from fleet.stack.observability_names import (
+    ABOVE_BASE,
     FAILED,
     FIRST_TOKEN,
     Metric,
@@ -45,7 +46,7 @@ class AlarmPlan(Generic[T]):
     expression: str | None = None
     """Of the metrics, by their keys; None where the only metric is compared."""
     comparison: Comparison = "GreaterThanThreshold"
-    missing: Literal["breaching", "notBreaching"] = "notBreaching"
+    missing: Literal["breaching", "notBreaching", "ignore"] = "notBreaching"
     clients_notice: bool = False
 
     @property
@@ -60,6 +61,11 @@ class AlarmPlan(Generic[T]):
 def alarms(settings: Settings, names: StackNames[T], tier_names: Mapping[str, T]) -> tuple[AlarmPlan[T], ...]:
     """`tier_names` gives each tier's name as what `T` is."""
     of_tiers = [plan for tier in names.tiers for plan in _of_tier(tier, settings)]
+    of_tiers += [
+        _of_fallback(names.stack, tier_names[tier.name], tier.name)
+        for tier in settings.tiers
+        if tier.falls_back
+    ]
     gateway = names.gateway
     of_clients = _of_clients(names.stack, gateway, tier_names[gateway.tier], settings)
     return (*of_clients, *of_tiers, *_of_notices(names))
@@ -189,6 +195,21 @@ def _of_tier(tier: TierNames[T], settings: Settings) -> Iterator[AlarmPlan[T]]:
         periods=30,
         of_them=30,
         comparison="GreaterThanOrEqualToThreshold",
+    )
+
+
+def _of_fallback(stack: T, tier: T, name: str) -> AlarmPlan[T]:
+    return AlarmPlan(
+        part="on-fallback",
+        tier=name,
+        meaning=f"{name} runs nodes on demand in spot's place: nothing is lost, and it costs more",
+        runbook="on-fallback",
+        metrics={"above": of_nodes(stack, tier, ABOVE_BASE, "Maximum")},
+        threshold=0,
+        periods=1,
+        of_them=1,
+        # Between two decisions nothing is said, and nothing changes.
+        missing="ignore",
     )
 
 

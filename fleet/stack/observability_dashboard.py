@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet.stack.observability_alarms import RUNBOOK
 from fleet.stack.observability_names import (
+    ABOVE_BASE,
     DRAINING,
     FAILED,
     FIRST_TOKEN,
@@ -126,7 +127,8 @@ def _of_tier(stack: str, tier: TierNames[str]) -> Iterator[Graph]:
                 ("TerminatingInstances", "terminating"),
                 ("MaxSize", "max"),
             )
-        ],
+        ]
+        + _in_spots_place(stack, tier.tier),
         label="nodes",
     )
     yield Graph(
@@ -191,6 +193,13 @@ def _nodes(stack: str, tier: str, option: str) -> list[list[Any]]:
         hidden,
         [{"expression": f"{identity} / {_FIVE // 60}", "label": option, "id": f"n{option[0]}"}],
     ]
+
+
+def _in_spots_place(stack: str, tier: str) -> list[list[Any]]:
+    """It is told when it changes, and holds until then."""
+    hidden = _series(of_nodes(stack, tier, ABOVE_BASE, "Maximum"), "", id="above", visible=False)
+    shown = {"expression": "FILL(above, REPEAT)", "label": "on demand in spot's place", "id": "filled"}
+    return [hidden, [shown]]
 
 
 def _minutes(stack: str, tier: str, option: str) -> Metric[str]:

@@ -23,6 +23,8 @@ RETRIED, RESUMED = "RequestsRetried", "RequestsResumed"
 OPTION_DIMENSION = "PurchaseOption"
 OPTIONS = ("on-demand", "spot")
 IN_FLIGHT = METRIC
+ABOVE_BASE = "OnDemandAboveBase"
+"""Nodes on demand in spot's place: counted in the control handler's log, whenever it decides."""
 
 SERIES_OF_GATEWAYS = 10
 SERIES_OF_MODELS = 4

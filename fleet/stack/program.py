@@ -14,7 +14,7 @@ from fleet.stack.control import Control, ControlLogs, Place
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
-from fleet.stack.fallback_ticks import FallbackTicks
+from fleet.stack.fallback_ticks import FallbackMetric, FallbackTicks
 from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import ControlIdentity, bounding
 from fleet.stack.image import Image, published
@@ -95,6 +95,7 @@ def build(settings: Settings) -> None:
     place = Place(ground.network.private_subnet_ids, control_group, control.role, groups)
     handler = Control(stack, ground.notices, logs, place)
     FallbackTicks(stack, [tier.name for tier in settings.tiers], handler.function)
+    FallbackMetric(stack, logs.group)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 

@@ -200,6 +200,11 @@ class BaseTier(Group):
         json_schema_extra=when("In production: how careful it is, and how long it takes."),
     )
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether the control handler buys on demand what spot does not give."""
+        return self.fallback.enabled and not self.purchase.only_on_demand
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         sizes = self.capacity.min, self.capacity.max

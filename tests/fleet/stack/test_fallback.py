@@ -61,7 +61,7 @@ def test_a_tier_without_spot() -> None:
     tier = settings(
         "model", purchase={"instanceTypes": ["c7i.large"], "onDemandBase": 0, "onDemandPercent": 100}
     )
-    assert not fallback.falls_back(tier.tier("model"))
+    assert not tier.tier("model").falls_back
 
 
 def test_every_group_says_its_rules(registered_rehearsal: Registered) -> None:
