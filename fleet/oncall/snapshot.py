@@ -209,7 +209,7 @@ def _tier(group: Mapping[str, Any], found: _Found) -> TierView:
         image_id=found.images.launched.get(name, ""),
         channel_image_id=found.images.channels.get(name),
         target_groups=tuple(group.get("TargetGroupARNs", ())),
-        configured_base=rules.base if (rules := read_rules(tags(group))) else None,
+        configured_base=rules.base if (rules := read_rules(tags(group))) and rules.enabled else None,
         suspended=tuple(sorted(one["ProcessName"] for one in group.get("SuspendedProcesses", ()))),
     )
 

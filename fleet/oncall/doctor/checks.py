@@ -15,6 +15,8 @@ RULES: Final = ("interruption", "maintenance", "rebalance", "state", "terminatio
 """Parts of the names of the rules that bring notices; a test compares them with the Pulumi program's."""
 OF_GATEWAYS: Final = ("balancer-errors", "errors", "first-token", "lost")
 OF_TIERS: Final = ("empty", "full", "short", "unhealthy")
+ON_FALLBACK: Final = "on-fallback"
+"""Of tiers that fall back to on demand."""
 OF_STACK: Final = ("clients-notice", "notices-dead", "notices-late", "notices-undelivered")
 """Alarms; a test compares them, too."""
 _UP: Final = "Bring the stack up to date: pulumi up"
@@ -179,6 +181,7 @@ def _alarms(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
 def _missing(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     wanted = [*OF_STACK, *(f"{tier.name}-{part}" for tier in snapshot.tiers for part in OF_TIERS)]
     wanted += [f"{t.name}-{part}" for t in snapshot.tiers if t.role == "gateway" for part in OF_GATEWAYS]
+    wanted += [f"{t.name}-{ON_FALLBACK}" for t in snapshot.tiers if t.configured_base is not None]
     there = [alarm.name for alarm in facts.alarms or ()]
     for part in wanted:
         name = f"gf-{snapshot.stack}-{part}"
@@ -204,7 +207,7 @@ def _ringing(facts: Facts) -> Iterator[Finding]:
             )
 
 
-_SECTIONS: Final = tuple(sorted((*OF_STACK, *OF_GATEWAYS, *OF_TIERS), key=len, reverse=True))
+_SECTIONS: Final = tuple(sorted((*OF_STACK, *OF_GATEWAYS, *OF_TIERS, ON_FALLBACK), key=len, reverse=True))
 
 
 def _mute(facts: Facts) -> Iterator[Finding]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner, Result
 
 from fleet.cli import main
+from fleet.oncall.history import parse
 
 _ENV = {
     "AWS_ACCESS_KEY_ID": "a",
@@ -24,56 +22,6 @@ _ENV = {
     "GOLDENFLEET_STACK": None,
     "GOLDENFLEET_REHEARSAL": None,
 }
-_GROUP = """<member><AutoScalingGroupName>g-{0}</AutoScalingGroupName><Tags><member>
-<Key>goldenfleet:stack</Key><Value>{0}</Value></member></Tags></member>"""
-
-
-class Answering:
-    """An AWS with one answer to everything."""
-
-    def __init__(self) -> None:
-        self.status, self.body = 200, ""
-        answering = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                self.send_response(answering.status)
-                self.send_header("content-length", str(len(answering.body.encode())))
-                self.end_headers()
-                self.wfile.write(answering.body.encode())
-
-            def log_message(self, *args: object) -> None:
-                del args
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def refuses(self, code: str, status: int = 403) -> None:
-        self.status = status
-        self.body = (
-            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>"
-            "<RequestId>1</RequestId></ErrorResponse>"
-        )
-
-    def has(self, *stacks: str) -> None:
-        groups = "".join(_GROUP.format(stack) for stack in stacks)
-        self.body = (
-            "<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGroupsResult><AutoScalingGroups>"
-            f"{groups}</AutoScalingGroups></DescribeAutoScalingGroupsResult>"
-            "</DescribeAutoScalingGroupsResponse>"
-        )
-
-
-@pytest.fixture
-def aws() -> Iterator[Answering]:
-    answering = Answering()
-    thread = threading.Thread(target=answering.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield answering
-    answering.server.shutdown()
-    answering.server.server_close()
-    thread.join()
 
 
 def run(*arguments: str, **env: str | None) -> Result:
@@ -166,8 +114,6 @@ def test_a_length_of_time_that_is_none_is_exit_code_2(since):
 
 def test_json_of_events_is_one_object_a_line():
     """So that `jq` and `grep` read it as it comes."""
-    from fleet.oncall.history import parse
-
     event = parse(
         '{"event": "drain.requested", "ts": 5.0, "role": "control", "instance_id": "i-1", "reason": "x"}'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from fleet.oncall.changes import changes
 from fleet.oncall.snapshot import Snapshot
@@ -30,11 +31,7 @@ def test_a_node_drains_and_goes(make_node, make_snapshot):
         make_snapshot((make_node(**draining, in_flight=1),)),
         make_snapshot(()),
     ]
-    told = [
-        str(change)
-        for before, after in zip(looks, looks[1:], strict=False)
-        for change in changes(before, after)
-    ]
+    told = [str(change) for before, after in pairwise(looks) for change in changes(before, after)]
     assert [line.removeprefix("i-0aaa000000000000a  model  ") for line in told] == [
         "state  serving -> accepting  (disk)",
         "in_flight  3 -> 1",

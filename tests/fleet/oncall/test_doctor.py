@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
+import fleet
 from fleet.oncall.doctor import Facts, examine
-from fleet.oncall.doctor.checks import OF_GATEWAYS, OF_STACK, OF_TIERS, RULES
+from fleet.oncall.doctor.checks import OF_GATEWAYS, OF_STACK, OF_TIERS, ON_FALLBACK, RULES
 from fleet.oncall.doctor.facts import Activity, Alarm, Function, Queue, Rule
 from fleet.oncall.history import NoticeEvent
+from fleet.stack.notices import patterns
+from fleet.stack.observability_alarms import alarms as plans
+from fleet.stack.observability_names import StackNames, TierNames
+from fleet.stack.settings import load_settings
 
 NOW = 1_700_000_000.0
 
 
 def alarms() -> list[Alarm]:
-    parts = [*OF_STACK, *(f"{tier}-{part}" for tier in ("gateway", "model") for part in OF_TIERS)]
+    parts = [
+        *OF_STACK,
+        *(f"{tier}-{part}" for tier in ("gateway", "model") for part in (*OF_TIERS, ON_FALLBACK)),
+    ]
     parts += [f"gateway-{part}" for part in OF_GATEWAYS]
     return [Alarm(f"gf-prod-{part}", "OK", "", True, part == "clients-notice") for part in parts]
 
@@ -179,12 +189,14 @@ def test_one_node_of_many_that_is_silent_is_worse_than_all(well, make_snapshot, 
 
 def test_names_are_those_of_the_program():
     """Rules and alarms that the doctor misses are the ones that the Pulumi program makes."""
-    from fleet.stack import observability_alarms
-    from fleet.stack.notices import patterns
-
+    names = StackNames[str]("prod", tuple(map(tier_names, ("gateway", "model"))), "q", "d")
+    settings = load_settings(Path(fleet.__file__).parent.parent, "prod", {})
+    made = {plan.part_of_stack for plan in plans(settings, names, {"gateway": "gateway", "model": "model"})}
+    wanted = {f"{tier}-{part}" for tier in ("gateway", "model") for part in (*OF_TIERS, ON_FALLBACK)}
+    assert made | {"clients-notice"} == {*wanted, *(f"gateway-{part}" for part in OF_GATEWAYS), *OF_STACK}
     assert sorted(patterns("prod", ["model"])) == sorted(RULES)
-    import inspect
 
-    source = inspect.getsource(observability_alarms)
-    for part in (*OF_TIERS, *OF_GATEWAYS, *OF_STACK):
-        assert f'"{part}"' in source
+
+def tier_names(tier: str) -> TierNames[str]:
+    role: Literal["gateway", "model"] = "gateway" if tier == "gateway" else "model"
+    return TierNames(tier, role, "group", "balancer", "targets")
