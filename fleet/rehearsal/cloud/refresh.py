@@ -56,12 +56,12 @@ def start(world: World, group: Group, wanted: Mapping[str, Any]) -> Refresh:
 
 
 def cancel(world: World, group: Group, *, wait: bool) -> Refresh:
+    """What is in flight ends first, unless nobody waits for it."""
     refresh = _running(group)
-    refreshing.stay(group)
     refresh.reason, refresh.status = "Cancelled due to user request.", "Cancelling"
     if not wait:
+        refreshing.stay(group)
         refresh.status, refresh.ended_at = "Cancelled", world.clock()
-    refreshing.end_cancelled(world, group, refresh)
     return refresh
 
 

@@ -22,33 +22,24 @@ def step(world: World, group: Group, facts: list[Fact]) -> None:
     if refresh is None:
         return
     if refresh.status == "Cancelling":
-        end_cancelled(world, group, refresh)
-    elif refresh.status == "RollbackInProgress":
-        _go_back(world, group, refresh, facts)
-    elif ringing := [name for name in alarms_of(refresh) if _rings(name)]:
-        fail(world, group, refresh, f"CloudWatch alarm(s) {', '.join(ringing)} went into ALARM state.")
-    elif refresh.status == "Baking":
-        if world.clock() >= refresh.waits_until:
-            _finish(world, group, refresh, "Successful")
-    else:
+        _stop(world, group, refresh, facts)
+    elif refresh.rollback is None:
         _go_on(world, group, refresh, facts)
+    if refresh.status == "RollbackInProgress":
+        # Also one that has just begun: nothing may be launched for what is given up.
+        _go_back(world, group, refresh, facts)
 
 
 def alarms_of(refresh: Refresh) -> list[str]:
     return list((refresh.preferences.get("AlarmSpecification") or {}).get("Alarms") or [])
 
 
-def end_cancelled(world: World, group: Group, refresh: Refresh) -> None:
-    """A cancelled refresh is over once what it began has ended."""
-    if not any(member.is_pending or member.is_terminating for member in group.members.values()):
-        _finish(world, group, refresh, "Cancelled")
-
-
-def stay(group: Group) -> None:
-    """Members that were to go once they are replaced do not."""
+def stay(group: Group, count: int | None = None) -> None:
+    """Members that were to go once they are replaced do not: so many of them, or all."""
     for member in group.members.values():
-        if member.leaving == "refresh":
+        if member.leaving == "refresh" and count != 0:
             member.leaving = None
+            count = None if count is None else count - 1
 
 
 def fail(world: World, group: Group, refresh: Refresh, reason: str) -> None:
@@ -66,13 +57,21 @@ def begin_rollback(world: World, group: Group, refresh: Refresh, reason: str) ->
     refresh.rollback = Rollback(reason, now, refresh.percent, len(refresh.to_replace))
     refresh.status, refresh.reason = "RollbackInProgress", reason
     refresh.progressed_at, refresh.settled = now, 0
-    stay(group)
     living = {member.machine.id for member in group.members.values() if not member.is_terminating}
     refresh.to_replace = living - refresh.before
     world.tell("refresh.rollback", None, group.name, reason=reason)
 
 
 def _go_on(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
+    if ringing := [name for name in alarms_of(refresh) if _rings(name)]:
+        fail(world, group, refresh, f"CloudWatch alarm(s) {', '.join(ringing)} went into ALARM state.")
+    elif refresh.status != "Baking":
+        _renew(world, group, refresh, facts)
+    elif world.clock() >= refresh.waits_until:
+        _finish(world, group, refresh, "Successful")
+
+
+def _renew(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
     refresh.status = "InProgress"
     old, new = _sides(group, refresh, facts)
     settled_new = sum(fact.settled for fact in new)
@@ -95,6 +94,20 @@ _STALLED = (
 )
 
 
+def _stop(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
+    """A cancelled refresh is over once what it began has ended. What does not serve yet is given up, and who
+    was to go for it stays.
+    """
+    unfinished = [fact for fact in facts if fact.instance_id not in refresh.before and not fact.settled]
+    for fact in unfinished:
+        _end(world, group, fact)
+    going = sum(fact.leaving for fact in facts)
+    stay(group, max(0, _instances(group) - (len(facts) - len(unfinished) - going)))
+    moving = (m.is_pending or m.is_terminating or m.leaving == "refresh" for m in group.members.values())
+    if not any(moving):
+        _finish(world, group, refresh, "Cancelled")
+
+
 def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) -> None:
     new, good = _sides(group, refresh, facts)
     settled = sum(fact.settled for fact in good)
@@ -107,11 +120,7 @@ def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) ->
     elif _stalled(world, refresh):
         stay(group)
         _finish(world, group, refresh, "RollbackFailed")
-    elif sick := [fact for fact in new if not fact.settled]:
-        # They serve nobody yet: ending them costs nothing.
-        for fact in sick:
-            _end(world, group, fact)
-    elif not any(fact.leaving for fact in new) and all(fact.settled for fact in good):
+    elif not _give_up(world, group, new, good) and all(fact.settled and not fact.leaving for fact in facts):
         _replace(world, group, refresh, facts, new, len(new))
 
 
@@ -120,6 +129,23 @@ def _instances(group: Group) -> int:
     living = [member for member in group.members.values() if not member.is_terminating]
     units = sum(member.weight for member in living)
     return math.ceil(group.desired * len(living) / units) if units else group.desired
+
+
+def _give_up(world: World, group: Group, new: list[Fact], good: list[Fact]) -> bool:
+    """Whether there was anything in flight. New members that do not serve yet end, for that costs nothing;
+    old ones stay, and new ones that serve go as far as the old ones are enough.
+    """
+    sick = [fact for fact in new if not fact.settled]
+    for fact in sick:
+        _end(world, group, fact)
+    coming_back = {fact.instance_id for fact in good if fact.leaving}
+    for instance_id in coming_back:
+        group.members[instance_id].leaving = None
+    serving = [fact for fact in new if fact.settled and not fact.leaving]
+    surplus = max(0, len(good) + len(serving) - _instances(group))
+    for fact in serving[:surplus]:
+        group.members[fact.instance_id].leaving = "refresh"
+    return bool(sick or coming_back or surplus)
 
 
 def _sides(group: Group, refresh: Refresh, facts: list[Fact]) -> tuple[list[Fact], list[Fact]]:

@@ -163,18 +163,17 @@ def test_a_group_that_is_refreshed_to_something_cannot_be_set_to_something_else(
     aws.asg.update_auto_scaling_group(AutoScalingGroupName="group", MaxSize=9)
 
 
-def test_nodes_that_never_get_ready_fail_a_refresh_and_it_goes_back(aws: Emulated) -> None:
+@pytest.mark.parametrize("most", [100, 110, 170, 200])
+def test_nodes_that_never_get_ready_fail_a_refresh_and_it_goes_back(most: int, aws: Emulated) -> None:
     """After an hour without progress; all the while as many serve as before, and on the old version."""
     arn = up(aws)
     before = set(aws.members())
-    start(aws)
+    aws.cloud.give_up_refreshes_after(600)
+    start(aws, MaxHealthyPercentage=most)
     aws.nodes.serving = False
-    least = until(aws, lambda: status(aws) == "RollbackInProgress", arn, seconds=400)
-    aws.nodes.serving = True
-    least = min(least, until(aws, lambda: status(aws) == "RollbackSuccessful", arn))
-    assert least == 3
+    assert until(aws, lambda: status(aws) == "RollbackSuccessful", arn) == 3
     assert (launched_from(aws), versions(aws)) == ("1", ["1"] * 3)
-    assert before <= set(aws.members())
+    assert {one for one, state in aws.members().items() if state == "InService"} == before
     assert "no progress for one hour" in refresh(aws)["RollbackDetails"]["RollbackReason"]
     assert refresh(aws)["PercentageComplete"] == 0
 
@@ -253,6 +252,22 @@ def test_a_cancelled_refresh_leaves_what_it_has_done(aws: Emulated) -> None:
     aws.tick(MOMENT, times=20)
     assert (versions(aws), launched_from(aws)) == (["1", "1", "2"], "1")
     assert min(least, serving(aws, arn)) == 3
+
+
+@pytest.mark.parametrize("call", ["cancel", "rollback"])
+def test_what_is_in_flight_is_given_up_and_costs_no_capacity(call: str, aws: Emulated) -> None:
+    """New nodes that do not serve yet go, and those that they were to replace stay."""
+    arn = up(aws)
+    before = set(aws.members())
+    start(aws, MaxHealthyPercentage=170)
+    aws.nodes.serving = False
+    aws.tick(MOMENT, times=4)
+    assert len(aws.members()) == 5
+    aws.nodes.serving = True
+    getattr(aws.asg, f"{call}_instance_refresh")(AutoScalingGroupName="group")
+    least = until(aws, lambda: status(aws) in ("Cancelled", "RollbackSuccessful"), arn)
+    aws.tick(MOMENT, times=20)
+    assert (least, set(aws.members())) == (3, before)
 
 
 def test_instances_that_match_already_are_skipped(aws: Emulated) -> None:
