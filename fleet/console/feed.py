@@ -87,8 +87,8 @@ class Feed:
         self._source, self._render = source, render
         self._clock, self._monotonic = clock, monotonic
         self._reading = Reading(stack)
-        self._began = clock()
-        self._seen: set[tuple[object, ...]] = set()
+        self._read_until = clock() - HISTORY_S
+        self._seen: dict[tuple[object, ...], None] = {}
         self._frame, self._viewers = Frame(), _Viewers()
         self._changed = threading.Condition()
         self._closed = False
@@ -193,9 +193,10 @@ class Feed:
             self._reading = replace(self._reading, losses=self._source.losses(self._reading.snapshot))
 
     def _read_history(self) -> None:
-        known = self._reading.entries
-        since = max(known[-1].event.at, self._began) - _OVERLAP_S if known else self._began - HISTORY_S
+        known, now = self._reading.entries, self._clock()
+        since = max(self._read_until - _OVERLAP_S, now - HISTORY_S)
         fresh = [event for event in self._source.history(since) if self._is_new(event)]
+        self._read_until = now
         if not fresh:
             return
         number = known[-1].number if known else 0
@@ -208,11 +209,17 @@ class Feed:
         key = (event.at, event.event, event.instance_id, str(sorted(map(str, event.fields.items()))))
         if key in self._seen:
             return False
-        self._seen.add(key)
+        self._seen[key] = None
+        if len(self._seen) > 2 * _MOST_ENTRIES:
+            del self._seen[next(iter(self._seen))]
         return True
 
     def _publish(self) -> None:
-        data = json.dumps(self._render(self._reading), separators=(",", ":")).encode()
+        try:
+            data = json.dumps(self._render(self._reading), separators=(",", ":")).encode()
+        except Exception:  # noqa: BLE001  the thread's boundary again: the page keeps what it has, and says how old it is
+            _log.exception("the console could not show what it read")
+            return
         with self._changed:
             self._frame = Frame(self._frame.number + 1, data)
             self._viewers.wake()

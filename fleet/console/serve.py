@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from fleet.console.errors import AddressRefused, PortTaken
 
 _BACKLOG = 64
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 # Event streams end by themselves when the feed closes; whoever does not take that is cut off.
 _GRACE_S = 1
 
@@ -84,7 +85,11 @@ async def serve(app: ASGIApp, listener: socket.socket, closing: Callable[[], Non
         closing()
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         loop.add_signal_handler(number, stop, number)
-    await server.serve(sockets=[listener])
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
     return came[0]

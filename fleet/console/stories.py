@@ -116,7 +116,7 @@ def stories(entries: Iterable[Entry], living: Collection[str]) -> list[dict[str,
 
 
 def _story(events: list[NoticeEvent], living: Collection[str]) -> dict[str, Any]:
-    deadlines = [float(event.fields["deadline"]) for event in events if event.fields.get("deadline")]
+    deadlines = [at for event in events if isinstance(at := event.fields.get("deadline"), int | float)]
     first = events[0]
     tier = next((event.tier for event in events if event.tier), None)
     return {

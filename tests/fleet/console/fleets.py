@@ -84,6 +84,8 @@ class Fleet:
     lost: int = 0
     answered: int = 2
     down: bool = False
+    slow: bool = False
+    """What is asked for shows only when it is told to `begin`."""
     looks: int = 0
     asked: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -105,6 +107,10 @@ class Fleet:
         if self.down:
             raise AwsDown("SendMessage failed: could not connect to the endpoint", "Check the network.")
         self.asked.append(("drain", instance_id, reason, deadline_s))
+        if not self.slow:
+            self.begin(instance_id, reason, deadline_s)
+
+    def begin(self, instance_id: str, reason: str, deadline_s: float) -> None:
         self.change(
             instance_id,
             phase="accepting",

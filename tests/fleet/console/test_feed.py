@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from fleet.console.feed import SLOWEST_S, Feed, Frame, _Task
 from fleet.console.losses import Losses
 from fleet.console.picture import Reading
+from fleet.oncall.history import NoticeEvent
 from fleet.oncall.snapshot import Snapshot
 from tests.fleet.console.fleets import Fleet, event, fleet_of, node
 
@@ -82,6 +83,18 @@ class Broken(Fleet):
 
     def losses(self, snapshot: Snapshot) -> Losses:
         raise ZeroDivisionError
+
+
+class Listening(Fleet):
+    """Notes from when on it is asked for history."""
+
+    @property
+    def since(self) -> list[float]:
+        return [one[1] for one in self.asked]
+
+    def history(self, since: float) -> list[NoticeEvent]:
+        self.asked.append(("history", since))
+        return super().history(since)
 
 
 async def test_a_failure_of_one_part_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,6 +169,35 @@ async def test_an_event_is_shown_once() -> None:
         await until(frames, shown, lambda _: fleet.looks > 10)
         assert [(entry.number, entry.event) for entry in reading.entries] == [(1, late), (2, early)]
         assert len(shown.readings[-1].entries) == 2
+
+
+async def test_a_quiet_day_is_not_read_again_and_again() -> None:
+    """Each look at the log begins where the last one was, and a little before."""
+    fleet = Listening(fleet_of().tiers, fleet_of().nodes)
+    async with watching(fleet) as (_, shown, frames):
+        await until(frames, shown, lambda _: len(fleet.since) > 2)
+    first, second, *_ = fleet.since
+    assert first <= time.time() - 3600
+    assert time.time() - 75 < second
+
+
+async def test_what_cannot_be_shown_does_not_end_the_feed(caplog: pytest.LogCaptureFixture) -> None:
+    """The page keeps its last picture, the log has why, and the next look is shown."""
+    fleet, failures = fleet_of(), iter([True, True])
+
+    def render(reading: Reading) -> object:
+        if reading.snapshot and next(failures, False):
+            raise KeyError("moon")
+        return {"looks": fleet.looks}
+
+    feed = Feed(fleet, "prod", interval_s=0.02, render=render, clock=time.time, monotonic=time.monotonic)
+    feed.start()
+    async with asyncio.timeout(DEADLINE_S), aclosing(feed.frames()) as frames:
+        async for frame in frames:
+            if frame and json.loads(frame.data)["looks"]:
+                break
+    feed.close()
+    assert "could not show" in caplog.text
 
 
 async def test_closing_ends_every_viewer() -> None:

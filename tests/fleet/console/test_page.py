@@ -58,6 +58,9 @@ OVERFLOWS = """(() => {
 })()"""
 
 
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert CHROMIUM is not None
@@ -245,7 +248,7 @@ def test_the_page_finds_its_console_again(browser: Browser) -> None:
 def test_a_drain_by_keyboard_alone(browser: Browser) -> None:
     """Tab to the button, Enter, a reason, Enter: it is asked for as written, and focus comes back."""
     fleet = fleet_of()
-    wanted = fleet.nodes[5].instance_id
+    fleet.slow, wanted = True, fleet.nodes[5].instance_id
     with served(fleet, allow_drain=True) as site, browser.tab(site.url) as tab:
         shown(tab, 9)
         tab_to(tab, f"Drain {wanted}")
@@ -264,6 +267,12 @@ def test_a_drain_by_keyboard_alone(browser: Browser) -> None:
         tab.press("Enter")
         tab.until("!document.getElementById('ask').open")
         assert fleet.asked == [("drain", wanted, "bad disk", 120.0)]
+        tab.until(f"document.querySelector('#node-{wanted} .chip').textContent.includes('drain asked for')")
+        tab.js(TWO_FRAMES)
+        assert focused(tab) == f"Drain {wanted}"
+        tab.press("Enter")
+        assert not tab.js("document.getElementById('ask').open"), "it was asked for already"
+        fleet.begin(wanted, "bad disk", 120.0)
         tab.until(f"document.querySelector('#node-{wanted}.leaving')")
         assert focused(tab) == f"Undrain {wanted}"
         tab.press("Enter")

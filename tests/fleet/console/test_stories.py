@@ -62,6 +62,12 @@ def test_a_later_notice_brings_the_deadline_forward() -> None:
     assert [mark["at"] for mark in story["marks"]] == [10.0, 12.0, 40.0]
 
 
+def test_a_deadline_that_is_no_time_is_none() -> None:
+    """Whatever another release wrote there, the page goes on."""
+    [story] = stories(entries(log("notice.seen", 1.0, deadline="soon")), {"i-1"})
+    assert story["deadline"] is None
+
+
 def test_a_story_ends() -> None:
     """When the hook is completed, or with the node, which is gone by its deadline."""
     gone = stories(entries(log("notice.seen", 10.0, deadline=130.0)), set())
