@@ -81,7 +81,8 @@ class Edge(pulumi.ComponentResource):
             connection_logs=_connection_logs(plan),
             # Whoever is on call can take the balancer out of a zone that fails; it costs nothing.
             enable_zonal_shift=not plan.internal,
-            opts=self._child,
+            # By Pulumi too: AWS would refuse only when a destroy has taken half of the stack away.
+            opts=pulumi.ResourceOptions(parent=self, protect=plan.protected),
         )
 
     def _target_group(self, plan: EdgePlan, vpc_id: pulumi.Input[str]) -> aws.lb.TargetGroup:
