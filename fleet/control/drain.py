@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 from fleet.control.notices import (
     DrainRequest,
     Interruption,
+    Launch,
+    Leaving,
     Maintenance,
     Notice,
     Rebalance,
@@ -72,6 +74,7 @@ class NodeState:
 
     condition: str  # dead, silent, or the drain's phase
     deadline: float | None = None
+    ready: bool = False
 
     @property
     def draining(self) -> bool:
@@ -153,9 +156,9 @@ class RememberUndrain:
 
 @dataclass(frozen=True, slots=True)
 class LetGo:
-    """Complete the hook: the instance may be terminated now."""
+    """Complete the hook: the instance may go on to where it goes."""
 
-    notice: Termination
+    notice: Termination | Launch
     because: str
 
 
@@ -189,7 +192,7 @@ Action: TypeAlias = (
 
 
 def decide(
-    notice: Notice,
+    notice: Leaving,
     instance: Instance | None,
     node: NodeState,
     *,
@@ -295,7 +298,7 @@ def _drain(
         return [*actions, Retire()]
     if _untold(node, deadline) and instance.address is not None and not instance.pending:
         actions.append(TellNode(instance.address, _reason(notice), deadline))
-    return [*actions, LookAgain(_pause(rules, deadline - notice.at, deadline - now))]
+    return [*actions, LookAgain(pause(rules, deadline - notice.at, deadline - now))]
 
 
 def _hurry(
@@ -309,9 +312,13 @@ def _hurry(
 
 def _is_undone(notice: Maintenance | DrainRequest, instance: Instance, node: NodeState) -> bool:
     """A person may take back what a person asked for; AWS's maintenance comes anyway."""
-    if not isinstance(notice, DrainRequest) or (instance.undrained_at or 0.0) < notice.at:
+    if not isinstance(notice, DrainRequest) or not _undrained_since(instance, notice.at):
         return False
     return node.condition != "dead" and _may_serve_again(instance)
+
+
+def _undrained_since(instance: Instance, at: float) -> bool:
+    return instance.undrained_at is not None and instance.undrained_at >= at
 
 
 def _may_serve_again(instance: Instance) -> bool:
@@ -323,7 +330,7 @@ def _undrain(notice: UndrainRequest, instance: Instance | None, node: NodeState)
     """Remembered last, so that a drain goes on where the undrain was refused."""
     if instance is None or not instance.alive or node.condition == "dead":
         return [Drop("the instance is gone")]
-    if (instance.undrained_at or 0.0) >= notice.at:
+    if _undrained_since(instance, notice.at):
         return [Drop("it was undrained before")]
     if not _may_serve_again(instance):
         why = "AWS takes it" if instance.leaves or instance.group is None else "its group is at its max"
@@ -361,7 +368,7 @@ def _termination(
     actions = _leave_balancer(instance) if untold else []
     if untold:
         actions.append(TellNode(instance.address, notice.kind, deadline))
-    return [*actions, LookAgain(_pause(rules, deadline - notice.at, let_go_at - now))]
+    return [*actions, LookAgain(pause(rules, deadline - notice.at, let_go_at - now))]
 
 
 def _why_let_go(instance: Instance | None, node: NodeState, *, overdue: bool) -> str | None:
@@ -384,7 +391,7 @@ def _untold(node: NodeState, deadline: float) -> bool:
     return not (node.draining and node.deadline is not None and node.deadline <= deadline + 1.0)
 
 
-def _pause(rules: Rules, granted_s: float, left_s: float) -> float:
+def pause(rules: Rules, granted_s: float, left_s: float) -> float:
     return min(max(rules.recheck_s, granted_s / _LOOKS), left_s)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from fleet.control import node
+from fleet.control import launch, node
 from fleet.control.aws import Facts
 from fleet.control.drain import Instance, NodeState, Rules, deadline_of, decide
 from fleet.control.errors import AwsFailed
 from fleet.control.log import Log
 from fleet.control.notices import (
     DrainRequest,
+    Launch,
     NotANotice,
     Notice,
     Rebalance,
@@ -101,7 +102,9 @@ class Handler:
 
     def _follow(self, notices: Mapping[Notice, int]) -> dict[Notice, Verdict]:
         """Each with how often it was received. No instance is in more than one."""
-        hooks = {(notice.group, notice.hook) for notice in notices if isinstance(notice, Termination)}
+        hooks = {
+            (notice.group, notice.hook) for notice in notices if isinstance(notice, (Termination, Launch))
+        }
         try:
             facts = self._account.look(self._rules.stack, [n.instance_id for n in notices], hooks)
         except AwsFailed as exc:
@@ -122,14 +125,13 @@ class Handler:
     def _task(self, notice: Notice, facts: Facts) -> Task:
         instance = facts.instances.get(notice.instance_id)
         state = self._state(notice, instance)
-        actions = decide(
-            notice,
-            instance,
-            state,
-            now=self._clock(),
-            heartbeat_s=_heartbeat(notice, facts),
-            rules=self._rules,
-        )
+        now, heartbeat_s = self._clock(), _heartbeat(notice, facts)
+        if isinstance(notice, Launch):
+            actions = launch.decide(
+                notice, instance, state, now=now, heartbeat_s=heartbeat_s, rules=self._rules
+            )
+        else:
+            actions = decide(notice, instance, state, now=now, heartbeat_s=heartbeat_s, rules=self._rules)
         return Task(notice, instance, actions)
 
     def _state(self, notice: Notice, instance: Instance | None) -> NodeState:
@@ -167,7 +169,7 @@ class Handler:
 
     def _will_be_missed(self, task: Task) -> bool:
         ours = task.instance is not None and task.instance.stack == self._rules.stack
-        return ours and not isinstance(task.notice, UndrainRequest)
+        return ours and not isinstance(task.notice, (UndrainRequest, Launch))
 
     def _verdict(self, notice: Notice, receives: int, outcome: Outcome) -> Verdict:
         return self._failed(notice, receives, outcome.error) if isinstance(outcome, Failed) else outcome
@@ -185,7 +187,9 @@ class Handler:
 
 
 def _heartbeat(notice: Notice, facts: Facts) -> float | None:
-    return facts.heartbeats.get((notice.group, notice.hook)) if isinstance(notice, Termination) else None
+    if not isinstance(notice, (Termination, Launch)):
+        return None
+    return facts.heartbeats.get((notice.group, notice.hook))
 
 
 def _together(verdicts: Iterable[Verdict]) -> Verdict:

@@ -67,7 +67,7 @@ def _ask(request: urllib.request.Request, conflict: str = "silent") -> NodeState
 def _read(raw: bytes) -> NodeState:
     try:
         said = json.loads(raw)
-        phase, deadline = str(said["phase"]), said["deadline"]
+        phase, deadline, ready = str(said["phase"]), said["deadline"], said.get("ready") is True
     except (ValueError, KeyError, TypeError):
         return NodeState("silent")
-    return NodeState(phase, deadline if isinstance(deadline, (int, float)) else None)
+    return NodeState(phase, deadline if isinstance(deadline, (int, float)) else None, ready)

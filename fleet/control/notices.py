@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
 
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
+LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 SOURCE: Final = "goldenfleet"
 DRAIN_REQUEST: Final = "Goldenfleet Drain Request"
 UNDRAIN_REQUEST: Final = "Goldenfleet Undrain Request"
@@ -51,6 +52,18 @@ class Termination:
     hook: str
     token: str | None
     kind = "terminate"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Auto Scaling holds the new instance back for its hook, which began at `at` (unix seconds)."""
+
+    instance_id: str
+    at: float
+    group: str
+    hook: str
+    token: str | None
+    kind = "launch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +119,10 @@ class NotANotice:
     reason: str
 
 
-Notice: TypeAlias = (
+Leaving: TypeAlias = (
     Interruption | Rebalance | Termination | Maintenance | StateChange | DrainRequest | UndrainRequest
 )
+Notice: TypeAlias = Leaving | Launch
 
 
 def parse(body: str) -> tuple[Notice, ...] | NotANotice:
@@ -142,7 +156,9 @@ def _message(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
         case "EC2 Instance Rebalance Recommendation":
             return (Rebalance(_text(detail, "instance-id"), at),)
         case "EC2 Instance-terminate Lifecycle Action":
-            return (_termination(detail, at),)
+            return (Termination(*_hooked(detail, at)),)
+        case "EC2 Instance-launch Lifecycle Action":
+            return (Launch(*_hooked(detail, at)),)
         case "EC2 Instance State-change Notification":
             return (StateChange(_text(detail, "instance-id"), at, _text(detail, "state")),)
         case "AWS Health Event":
@@ -156,17 +172,20 @@ def _flat(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
     if message.get("Event") == "autoscaling:TEST_NOTIFICATION":
         return NotANotice("the test message of a new hook")
     if message.get("LifecycleTransition") == TERMINATING:
-        return (_termination(message, _time(message, "Time")),)
+        return (Termination(*_hooked(message, _time(message, "Time"))),)
+    if message.get("LifecycleTransition") == LAUNCHING:
+        return (Launch(*_hooked(message, _time(message, "Time"))),)
     return NotANotice("no event and no lifecycle action")
 
 
-def _termination(detail: Mapping[str, object], at: float) -> Termination:
-    return Termination(
-        instance_id=_text(detail, "EC2InstanceId"),
-        at=at,
-        group=_text(detail, "AutoScalingGroupName"),
-        hook=_text(detail, "LifecycleHookName"),
-        token=_text(detail, "LifecycleActionToken") if detail.get("LifecycleActionToken") else None,
+def _hooked(detail: Mapping[str, object], at: float) -> tuple[str, float, str, str, str | None]:
+    """Instance, time, group, hook, token."""
+    return (
+        _text(detail, "EC2InstanceId"),
+        at,
+        _text(detail, "AutoScalingGroupName"),
+        _text(detail, "LifecycleHookName"),
+        _text(detail, "LifecycleActionToken") if detail.get("LifecycleActionToken") else None,
     )
 
 

@@ -100,7 +100,8 @@ class Nodes:
     def launched(self, instance: InstanceView) -> None:
         """Run the instance's user data, which must be a script, as its own process group."""
         home = self._dir / instance.instance_id
-        home.mkdir()
+        again = home.exists()  # it was stopped, and finds its volumes as they were
+        home.mkdir(exist_ok=True)
         script = home / "user-data"
         script.write_text(instance.user_data)
         script.chmod(0o700)
@@ -111,7 +112,7 @@ class Nodes:
             settings = home / "instance.env"
             settings.write_text(guest_settings(env))
             command = machine_command(self._image, instance, script, settings, home)
-        self._processes.start(instance.instance_id, command, env=env, cwd=home, log=home / _LOG)
+        self._processes.start(instance.instance_id, command, env=env, cwd=home, log=home / _LOG, again=again)
 
     def killed(self, instance_id: str) -> None:
         self._processes.signal(instance_id)

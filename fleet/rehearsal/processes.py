@@ -52,16 +52,26 @@ class Processes:
         return self._keeper.pid
 
     def start(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path | None = None,
+        again: bool = False,
     ) -> int:
         """Start `argv` as the leader of its own process group and return its pid.
 
-        Output goes to `log` (default: `<cwd>/<name>.log`), errors to the same name ending in `.err`.
+        Output goes to `log` (default: `<cwd>/<name>.log`), errors to the same name ending in `.err`. Only
+        `again` may take the name of one that has ended, and writes on where that one stopped.
         Raises ProcessFailedError when it cannot be started.
         """
         stdout = log or cwd / f"{name}.log"
         stderr = stdout.with_suffix(".err")
         with self._changed:
+            if again and name in self._ended:
+                del self._pids[name], self._ended[name]
             if name in self._pids:
                 raise ProcessFailedError(f"{name} was started before")
             self._order(

@@ -32,9 +32,21 @@ _HIDDEN_SECONDS = 6 * HANDLER_SECONDS + WINDOW_SECONDS
 _ENDS = ["stopping", "stopped", "shutting-down", "terminated"]
 
 
-def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]]:
-    """Rule -> event pattern. EC2's events cannot be filtered by tag: the handler drops other fleets'."""
-    groups = [{"prefix": f"{resource_name(stack, tier)}-"} for tier in tiers]
+def patterns(
+    stack: str, tiers: Sequence[str], waiting: Sequence[str] = ()
+) -> dict[str, Mapping[str, object]]:
+    """Rule -> event pattern. EC2's events cannot be filtered by tag: the handler drops other fleets'.
+
+    `waiting` are the tiers with a warm pool, whose launches are noticed too.
+    """
+    groups, pools = (
+        [{"prefix": f"{resource_name(stack, tier)}-"} for tier in named] for named in (tiers, waiting)
+    )
+    launches = {
+        "source": ["aws.autoscaling"],
+        "detail-type": ["EC2 Instance-launch Lifecycle Action"],
+        "detail": {"AutoScalingGroupName": pools},
+    }
     return {
         "interruption": {
             "source": ["aws.ec2"],
@@ -59,14 +71,24 @@ def patterns(stack: str, tiers: Sequence[str]) -> dict[str, Mapping[str, object]
             "detail-type": ["EC2 Instance-terminate Lifecycle Action"],
             "detail": {"AutoScalingGroupName": groups},
         },
+        **({"launch": launches} if waiting else {}),
     }
 
 
 class Notices(pulumi.ComponentResource):
     """Depend on it where nodes boot: an event that comes before its rule is lost."""
 
-    def __init__(self, stack: str, tiers: Sequence[str], key_arn: pulumi.Input[str] | None = None) -> None:
-        """`key_arn` is of the key that encrypts messages; None is SQS's own."""
+    def __init__(
+        self,
+        stack: str,
+        tiers: Sequence[str],
+        key_arn: pulumi.Input[str] | None = None,
+        waiting: Sequence[str] = (),
+    ) -> None:
+        """`key_arn` is of the key that encrypts messages; None is SQS's own.
+
+        `waiting` are the tiers with a warm pool.
+        """
         self._name = resource_name(stack, "notices")
         super().__init__("goldenfleet:stack:Notices", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
@@ -80,7 +102,8 @@ class Notices(pulumi.ComponentResource):
             opts=self._child,
         )
         self.queue = self._queue()
-        self.rules = {part: self._rule(part, pattern) for part, pattern in patterns(stack, tiers).items()}
+        wanted = patterns(stack, tiers, waiting)
+        self.rules = {part: self._rule(part, pattern) for part, pattern in wanted.items()}
         self._accept_from([rule.arn for rule in self.rules.values()])
         self.register_outputs({"queueUrl": self.queue.url})
 

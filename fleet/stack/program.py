@@ -183,7 +183,8 @@ def _ground(settings: Settings) -> Ground:
             "limits",
         )
     key_arn = _key(settings)
-    notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn)
+    waiting = [tier.name for tier in settings.tiers if tier.warm_pool is not None]
+    notices = Notices(settings.stack, [tier.name for tier in settings.tiers], key_arn, waiting)
     endpoints = None
     if settings.network.endpoints:
         door = firewall.group(ENDPOINTS)

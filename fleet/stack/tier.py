@@ -117,7 +117,10 @@ class Tier(pulumi.ComponentResource):
             ),
             warm_pool=warm_pool(tier.warm_pool) if tier.warm_pool else None,
             capacity_rebalance=True,
-            initial_lifecycle_hooks=[drain_hook(tier.drain.hook_seconds)],
+            initial_lifecycle_hooks=[
+                drain_hook(tier.drain.hook_seconds),
+                *([ready_hook(tier.boot.grace_seconds)] if tier.warm_pool else []),
+            ],
             health_check_type="ELB",
             health_check_grace_period=tier.boot.grace_seconds,
             default_instance_warmup=warmup_seconds(tier, self._plan.image),
@@ -162,6 +165,19 @@ def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
         lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
         heartbeat_timeout=seconds,
         default_result="CONTINUE",
+    )
+
+
+def ready_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+    """A node that is to wait in a warm pool is stopped as soon as it is launched, in the middle of its first
+    boot, unless a hook holds it (Auto Scaling guide, "Use lifecycle hooks with a warm pool"). Control lets it
+    go once it is ready; one that does not get so is given up, and another is launched.
+    """
+    return aws.autoscaling.GroupInitialLifecycleHookArgs(
+        name="ready",
+        lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+        heartbeat_timeout=seconds,
+        default_result="ABANDON",
     )
 
 

@@ -38,6 +38,7 @@ from fleet.rehearsal.cloud import (
     show,
     speed,
     targets,
+    warmpool,
 )
 from fleet.rehearsal.cloud.errors import CloudError, CloudInUse, GroupUnknown, InstanceUnknown, NotSpot
 from fleet.rehearsal.cloud.imds import MetadataServers
@@ -257,6 +258,7 @@ class Cloud:
         detach.install(world, patches)
         refresh.install(world, patches)
         policies.install(world, patches)
+        warmpool.install(world, patches)
         routing.install(patches)
         speed.install(patches)
         alarms.install(patches)

@@ -58,7 +58,8 @@ def rebalance_recommendation(world: World, machine: Machine) -> None:
 
 def lifecycle_action(world: World, group: Group, member: Member, wait: HookWait) -> None:
     """The launch or terminate action of one hook."""
-    kind, origin, destination = _DIRECTIONS[str(wait.hook.lifecycle_transition)]
+    kind, *usual = _DIRECTIONS[str(wait.hook.lifecycle_transition)]
+    origin, destination = member.route or usual
     detail = {
         "LifecycleActionToken": wait.token,
         "AutoScalingGroupName": group.name,

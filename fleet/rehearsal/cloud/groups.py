@@ -237,6 +237,10 @@ def delete(world: World, group: Group, force: bool) -> None:
             "ResourceInUse",
             "You cannot delete an AutoScalingGroup while there are instances still in the group.",
         )
+    for waiting in group.warm.values():
+        if waiting.machine.terminated_at is None:
+            world.ec2.terminate_instances([waiting.machine.id])
+    group.warm.clear()
     for member in list(group.members.values()):
         members.leave(group, member)
         member.machine.lifecycle_state = "Terminated"

@@ -74,7 +74,7 @@ def find(
 ) -> tuple[Member, HookWait]:
     """The wait that a token or an instance id names; raises AWS's ValidationError."""
     group = world.groups.get(group_name)
-    for member in group.members.values() if group else ():
+    for member in (*group.members.values(), *group.warm.values()) if group else ():
         for wait in member.waits.values():
             named = wait.token == token if token else member.machine.id == instance_id
             if named and wait.hook.name == hook_name and wait.answer is None:

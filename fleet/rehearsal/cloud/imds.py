@@ -35,8 +35,15 @@ class MetadataServers:
         self._runners: dict[str, web.AppRunner] = {}
 
     def open(self, machine: Machine) -> None:
-        """Serve the instance's metadata on the socket of its lease; ready on return."""
+        """Serve the instance's metadata on the socket of its lease; ready on return. Whoever was stopped has
+        kept its address, and its metadata with it.
+        """
+        if self.serves(machine.id):
+            return
         self._loop.submit(self._open(machine)).result()
+
+    def serves(self, instance_id: str) -> bool:
+        return instance_id in self._runners
 
     def close(self, instance_id: str) -> None:
         """End the instance's server and its connections; its port is free on return."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Any
 
@@ -89,6 +90,29 @@ def _no_capacity(pool: Pool) -> str:
     )
 
 
+def stop(world: World, machine: Machine) -> None:
+    """Soon: a warm pool stops what it does not need yet. Its address and its volumes stay."""
+    if not machine.stops:
+        machine.stops = True
+        events.state_change(world, machine, "stopping")
+
+
+def start(world: World, machine: Machine) -> None:
+    """Boot it again from its volumes."""
+    machine.stops, machine.stopped_at = False, None
+    machine.runs_at = world.clock() + world.scaled(BOOT_SECONDS)
+    machine.instance._state.name, machine.instance._state.code = "pending", 0
+    events.state_change(world, machine, "pending")
+
+
+def _stop_running(world: World, machine: Machine) -> None:
+    _tell_killed(world, machine)
+    machine.stops, machine.stopped_at = False, world.clock()
+    machine.running_at, machine.runs_at = None, math.inf
+    machine.instance._state.name, machine.instance._state.code = "stopped", 80
+    events.state_change(world, machine, "stopped")
+
+
 def start_running(world: World, metadata: MetadataServers, machine: Machine) -> None:
     machine.running_at = world.clock()
     machine.instance._state.name, machine.instance._state.code = "running", 16
@@ -111,7 +135,7 @@ def end(world: World, metadata: MetadataServers, machine: Machine) -> None:
         return
     machine.terminated_at = world.clock()
     world.market.give_back(machine.pool, machine.option)
-    if machine.running_at is None:
+    if machine.running_at is None and not metadata.serves(machine.id):
         machine.lease.release()
     else:
         metadata.close(machine.id)
@@ -157,6 +181,8 @@ def advance(world: World, metadata: MetadataServers) -> None:
     for machine in list(world.machines.values()):
         if machine.terminated_at is not None:
             continue
+        if machine.stops and machine.running_at is not None:
+            _stop_running(world, machine)
         if machine.running_at is None and now >= machine.runs_at:
             start_running(world, metadata, machine)
         if machine.taken_at is not None and now >= machine.taken_at:

@@ -11,7 +11,7 @@ from moto.autoscaling.models import InstanceState as MotoMember
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance
 
-from fleet.rehearsal.cloud import activities, shortage
+from fleet.rehearsal.cloud import activities, pool, shortage, warmpool
 from fleet.rehearsal.cloud.patches import Patches
 from fleet.rehearsal.cloud.records import Group, Machine, Member
 from fleet.rehearsal.cloud.template import (
@@ -27,6 +27,7 @@ from fleet.rehearsal.cloud.world import World
 from fleet.rehearsal.market import Offer, Pool, choose
 
 RETRY_SECONDS = 60.0  # AWS tries again about once a minute
+_POOL = "warm pool"
 
 
 def launch(world: World, group: Group, option: PurchaseOption, units: int) -> int:
@@ -47,29 +48,49 @@ def launch(world: World, group: Group, option: PurchaseOption, units: int) -> in
 
 def _launch_one(world: World, group: Group, option: PurchaseOption) -> int:
     """The units that it is; 0 where there was none to be had."""
+    if option == "on-demand" and (waiting := warmpool.take(world, group)) is not None:
+        waiting.state.lifecycle_state = "Pending"
+        join(world, group, waiting)
+        return waiting.weight
+    machine = _buy(world, group, option)
+    return 0 if machine is None else _enlist(world, group, machine)
+
+
+def fill_pool(world: World, group: Group) -> None:
+    """Launch what the warm pool lacks; after a failure wait before the next try."""
+    while pool.missing(group) and world.clock() >= group.retry_at.get(_POOL, 0.0):
+        machine = _buy(world, group, "on-demand")
+        if machine is None:
+            group.retry_at[_POOL] = world.clock() + world.scaled(RETRY_SECONDS)
+            return
+        warmpool.enter(world, group, _member(group, machine))
+        weigh(group)
+
+
+def _buy(world: World, group: Group, option: PurchaseOption) -> Machine | None:
     before = sum(1 for member in group.members.values() if not member.is_terminating)
     purchase = purchase_of(group.launching)
     if (refusal := shortage.refusal_of(world, group, option)) is not None:
         activities.launch_failed(world, group, refusal, before)
-        return 0
+        return None
     found = _pick(world, group, purchase, option)
     if found is None:
         reason = shortage.UNFULFILLABLE if option == "spot" else shortage.NO_ON_DEMAND
         activities.launch_failed(world, group, reason, before)
-        return 0
-    pool, subnet = found
+        return None
+    place, subnet = found
     try:
-        instance = _run(world, group, option, pool.instance_type, subnet)
+        instance = _run(world, group, option, place.instance_type, subnet)
     except EC2ClientError as error:
         activities.launch_failed(world, group, str(error.message), before)
-        return 0
-    return _enlist(world, group, world.machines[instance.id], before)
+        return None
+    return world.machines[str(instance.id)]
 
 
 def weigh(group: Group) -> None:
     """Give members the weights that their types have now; one whose type is gone keeps its last."""
     weights = purchase_of(group.launching).weights
-    for member in group.members.values():
+    for member in (*group.members.values(), *group.warm.values()):
         kind = str(member.machine.instance.instance_type)
         member.weight = weights.get(kind, member.weight) if weights else 1
         # What DescribeAutoScalingGroups shows of it.
@@ -84,7 +105,8 @@ def _pick(world: World, group: Group, purchase: Purchase, option: PurchaseOption
         if name
         for subnet in [world.ec2.get_subnet(name.strip())]
     }
-    used = Counter(m.machine.pool.availability_zone for m in group.members.values() if not m.is_terminating)
+    everyone = (*group.members.values(), *group.warm.values())
+    used = Counter(m.machine.pool.availability_zone for m in everyone if not m.is_terminating)
     strategy = purchase.spot_strategy if option == "spot" else purchase.on_demand_strategy
     for level in sorted({used[zone] for zone in subnets}):
         zones = [zone for zone in subnets if used[zone] == level]
@@ -127,17 +149,22 @@ def _run(world: World, group: Group, option: PurchaseOption, instance_type: str,
     return instance
 
 
-def _enlist(world: World, group: Group, machine: Machine, before: int) -> int:
+def _enlist(world: World, group: Group, machine: Machine) -> int:
+    before = sum(1 for member in group.members.values() if not member.is_terminating)
+    member = _member(group, machine)
+    member.activity = activities.launching(world, group, machine, before)
+    join(world, group, member)
+    weigh(group)
+    return member.weight
+
+
+def _member(group: Group, machine: Machine) -> Member:
     version = version_of(group.launching)
     machine.instance.autoscaling_group = group.moto  # type: ignore[attr-defined]
     state = MotoMember(
         machine.instance, "Pending", protected_from_scale_in=group.moto.new_instances_protected_from_scale_in
     )
-    member = Member(state, machine, str(version.number) if version else None, None)
-    member.activity = activities.launching(world, group, machine, before)
-    join(world, group, member)
-    weigh(group)
-    return member.weight
+    return Member(state, machine, str(version.number) if version else None, None)
 
 
 def join(world: World, group: Group, member: Member) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.rehearsal.cloud import activities, hooks, targets
+from fleet.rehearsal.cloud import activities, hooks, pool, targets
 from fleet.rehearsal.cloud.records import Group, Member
 from fleet.rehearsal.cloud.world import World
 
@@ -74,7 +74,7 @@ def _advance_launch(world: World, group: Group, member: Member) -> None:
 
 
 def _enter_service(world: World, group: Group, member: Member) -> None:
-    member.in_service_at = world.clock()
+    member.in_service_at, member.route = world.clock(), None
     set_phase(world, group, member, "InService")
     activities.succeeded(world, group, member, LAUNCHED)
     register(world, group, member)
@@ -100,6 +100,9 @@ def _advance_end(world: World, group: Group, member: Member) -> None:
 
 def _end(world: World, group: Group, member: Member) -> None:
     machine = member.machine
+    if pool.takes_back(group, member):
+        _give_back(world, group, member)
+        return
     if machine.terminated_at is None:
         world.ec2.terminate_instances([machine.id])
     world.elbv2.notify_terminate_instances([machine.id])
@@ -107,3 +110,14 @@ def _end(world: World, group: Group, member: Member) -> None:
     machine.lifecycle_state = "Terminated"
     leave(group, member)
     activities.succeeded(world, group, member, TERMINATED)
+
+
+def _give_back(world: World, group: Group, member: Member) -> None:
+    """Its drain is over: it waits in the warm pool again."""
+    leave(group, member)
+    activities.succeeded(world, group, member, TERMINATED)
+    member.waits.clear()
+    member.scaled_in = False
+    group.warm[member.machine.id] = member
+    member.machine.target_lifecycle_state = f"Warmed:{pool.state(group)}"
+    set_phase(world, group, member, "Warmed:Pending:Proceed")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh, splitting
+from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh, splitting, warmpool
 from fleet.rehearsal.cloud.detach import in_grace
-from fleet.rehearsal.cloud.launching import launch, weigh
+from fleet.rehearsal.cloud.launching import fill_pool, launch, weigh
 from fleet.rehearsal.cloud.records import Group, Member
 from fleet.rehearsal.cloud.targets import in_use
 from fleet.rehearsal.cloud.template import purchase_of
@@ -34,6 +34,10 @@ def reconcile(world: World, group: Group) -> None:
     if not _suspended(group, "AlarmNotification"):
         policies.track(world, group)
     _resize(world, group)
+    # After it: what the group has taken from the pool is not too many there.
+    warmpool.advance(world, group)
+    if not _suspended(group, "Launch"):
+        fill_pool(world, group)
 
 
 def facts(world: World, group: Group) -> list[capacity.Fact]:
@@ -146,6 +150,7 @@ def _end(world: World, group: Group, member: Member) -> None:
         if member.leaving
         else activities.shrinking(world, member.machine.id, before, before - 1)
     )
+    member.scaled_in = member.leaving is None
     members.begin_terminate(world, group, member, cause)
 
 

@@ -39,6 +39,8 @@ class Machine:
     taken_at: float | None = None
     target_lifecycle_state: str | None = None
     lifecycle_state: str | None = None  # of an instance that left its group
+    stopped_at: float | None = None
+    stops: bool = False  # as soon as somebody looks
 
     @property
     def id(self) -> str:
@@ -113,6 +115,8 @@ class Member:
     unhealthy_cause: str | None = None
     draining_until: float = 0.0
     weight: int = 1  # units of capacity
+    scaled_in: bool = False  # by a smaller desired capacity, not for a replacement
+    route: tuple[str, str] | None = None  # where it comes from and goes to, where a warm pool is one of them
 
     @property
     def phase(self) -> str:
@@ -193,6 +197,7 @@ class Group:
 
     moto: FakeAutoScalingGroup
     members: dict[str, Member] = field(default_factory=dict)
+    warm: dict[str, Member] = field(default_factory=dict)  # waiting in the warm pool
     activities: deque[Activity] = field(default_factory=lambda: deque(maxlen=500))
     refreshes: list[Refresh] = field(default_factory=list)
     retry_at: dict[str, float] = field(default_factory=dict)  # by purchase option, after a failed launch

@@ -58,12 +58,14 @@ def group_view(group: Group) -> GroupView:
 def _state(machine: Machine) -> InstanceState:
     if machine.terminated_at is not None:
         return "terminated"
+    if machine.stopped_at is not None:
+        return "stopped"
     return "pending" if machine.running_at is None else "running"
 
 
 def _lifecycle_state(world: World, machine: Machine) -> str | None:
     group = world.groups.get(machine.group) if machine.group else None
-    member = group.members.get(machine.id) if group else None
+    member = (group.members.get(machine.id) or group.warm.get(machine.id)) if group else None
     return member.phase if member else machine.lifecycle_state
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 PurchaseOption = Literal["on-demand", "spot"]
-InstanceState = Literal["pending", "running", "shutting-down", "terminated"]
+InstanceState = Literal["pending", "running", "stopped", "shutting-down", "terminated"]
 TargetState = Literal["initial", "healthy", "unhealthy", "draining", "unused"]
 Clock = Callable[[], float]
 

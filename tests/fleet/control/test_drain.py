@@ -23,8 +23,8 @@ from fleet.control.drain import (
 from fleet.control.notices import (
     DrainRequest,
     Interruption,
+    Leaving,
     Maintenance,
-    Notice,
     Rebalance,
     StateChange,
     Termination,
@@ -41,13 +41,13 @@ DRAIN = DrainRequest("i-1", 1000.0, "bad disk", "ann", "r-1", 60.0)
 UNDRAIN = UndrainRequest("i-1", 1010.0, "it was the cable", "ann", "r-2")
 MAINTENANCE = Maintenance("i-1", 1000.0, "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", 90_000.0)
 LEAVING = replace(INSTANCE, member_state="Terminating:Wait")
-LATER_KINDS: list[Notice] = [ENDED, DRAIN, UNDRAIN, MAINTENANCE]
+LATER_KINDS: list[Leaving] = [ENDED, DRAIN, UNDRAIN, MAINTENANCE]
 SERVING = NodeState("serving")
 DRAINING = NodeState("refusing", 1120.0)
 
 
 def ask(
-    notice: Notice,
+    notice: Leaving,
     instance: Instance | None = INSTANCE,
     node: NodeState = SERVING,
     now: float = 1001.0,
@@ -74,13 +74,13 @@ def test_an_interruption_heard_twice() -> None:
     "instance", [None, replace(DEAD, group=None), replace(DEAD, member_state="Terminating")]
 )
 @pytest.mark.parametrize("notice", [INTERRUPTION, ENDED, DRAIN, MAINTENANCE])
-def test_an_instance_that_is_gone(notice: Notice, instance: Instance | None) -> None:
+def test_an_instance_that_is_gone(notice: Leaving, instance: Instance | None) -> None:
     """It is left alone where its group knows."""
     assert ask(notice, instance) == [Drop("the instance is gone")]
 
 
 @pytest.mark.parametrize("notice", [INTERRUPTION, ENDED, DRAIN, MAINTENANCE])
-def test_an_instance_that_is_gone_and_not_missed(notice: Notice) -> None:
+def test_an_instance_that_is_gone_and_not_missed(notice: Leaving) -> None:
     """Its group still counts on it: the replacement is asked for now."""
     assert ask(notice, DEAD) == [Deregister(("tg",)), Detach("g")]
 
@@ -108,7 +108,7 @@ def test_past_the_deadline_nobody_is_told() -> None:
 
 @pytest.mark.parametrize("stack", ["other", None])
 @pytest.mark.parametrize("notice", [INTERRUPTION, TERMINATION, Rebalance("i-1", 1000.0), *LATER_KINDS])
-def test_other_fleets(notice: Notice, stack: str | None) -> None:
+def test_other_fleets(notice: Leaving, stack: str | None) -> None:
     """Nothing is done to an instance of another stack, or of none."""
     assert ask(notice, replace(INSTANCE, stack=stack)) == [Drop("another fleet's instance")]
 

@@ -56,6 +56,20 @@ def test_name_used_twice(processes: Processes, tmp_path: Path) -> None:
         processes.start("x", ["true"], env=ENV, cwd=tmp_path)
 
 
+def test_another_life(processes: Processes, tmp_path: Path) -> None:
+    """Asked for, the name of a process that has ended is used again, and its log goes on; not while it runs."""
+    say = ["sh", "-c", "echo said"]
+    first = processes.start("x", say, env=ENV, cwd=tmp_path)
+    processes.wait("x", 20)
+    second = processes.start("x", say, env=ENV, cwd=tmp_path, again=True)
+    assert second != first
+    assert processes.wait("x", 20).code == 0
+    assert (tmp_path / "x.log").read_text() == "said\nsaid\n"
+    processes.start("y", ["sleep", "60"], env=ENV, cwd=tmp_path)
+    with pytest.raises(ProcessFailedError, match="before"):
+        processes.start("y", ["true"], env=ENV, cwd=tmp_path, again=True)
+
+
 def test_exit_code(processes: Processes, tmp_path: Path) -> None:
     """The exit code and both outputs of a process that ended on its own are kept."""
     processes.start("x", ["sh", "-c", "echo out; echo err >&2; exit 7"], env=ENV, cwd=tmp_path)

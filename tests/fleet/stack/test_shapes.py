@@ -131,6 +131,21 @@ def test_a_warm_pool_is_the_groups(shape: Shape) -> None:
     assert "warmPool" not in group(made, "gateway")
 
 
+def test_nodes_that_wait_are_ready_before_they_do(shape: Shape) -> None:
+    """A hook holds them, whose event reaches control; tiers without a pool have neither."""
+    made = shape("warm pool")
+    hooks = {hook["name"]: hook for hook in group(made, "model")["initialLifecycleHooks"]}
+    ready = hooks["ready"]
+    assert ready["lifecycleTransition"] == "autoscaling:EC2_INSTANCE_LAUNCHING"
+    assert (ready["heartbeatTimeout"], ready["defaultResult"]) == (300, "ABANDON")
+    assert [hook["name"] for hook in group(made, "gateway")["initialLifecycleHooks"]] == ["drain"]
+    pattern = json.loads(made.one("cloudwatch/eventRule:EventRule", "notices-launch").inputs["eventPattern"])
+    assert pattern["detail-type"] == ["EC2 Instance-launch Lifecycle Action"]
+    assert pattern["detail"]["AutoScalingGroupName"] == [{"prefix": "gf-rehearsal-model-"}]
+    rules = {rule.name for rule in shape("weights").of("cloudwatch/eventRule:EventRule")}
+    assert "gf-rehearsal-notices-launch" not in rules
+
+
 def test_a_drain_lasts_as_long_as_it_is_told(shape: Shape) -> None:
     """The hook and the deregistration together."""
     made = shape("short drain")
