@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
+from fleet.endpoint import choose, rehearsal_option
+from fleet.endpoint import option as endpoint_option
 from fleet.terminal import FAILED, told_plainly
 
 if TYPE_CHECKING:
@@ -34,22 +35,14 @@ Exit codes: 0 answered, 1 not answered or broken off, 2 usage, 3 the key is not 
 6 no such model or no rehearsal, 9 the time is up, 130 Ctrl-C.
 The key is read from GOLDENFLEET_API_KEY.
 """
-_DEFAULT_ENDPOINT = "http://127.0.0.1:8088"
 # C0 and C1 but tab and newline: escape sequences begin with one of them.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("prompt", nargs=-1)
-@click.option(
-    "--endpoint",
-    envvar="GOLDENFLEET_ENDPOINT",
-    metavar="URL",
-    help="Whom to ask; also GOLDENFLEET_ENDPOINT.  [default: a kept rehearsal, else "
-    + _DEFAULT_ENDPOINT
-    + "]",
-)
-@click.option("--rehearsal", is_flag=True, help="Ask the rehearsal that is kept on this machine.")
+@endpoint_option
+@rehearsal_option
 @click.option("--model", metavar="NAME", help="By default the first that the endpoint serves.")
 @click.option("--system", metavar="TEXT", help="What the model is told before the question.")
 @click.option(
@@ -89,7 +82,7 @@ def ask(
     from fleet.ask.asking import Question
 
     with told_plainly(FAILED, "stopped"):
-        whom = _endpoint(endpoint, rehearsal=rehearsal)
+        whom = choose(endpoint, rehearsal=rehearsal)
         key = os.environ.get("GOLDENFLEET_API_KEY") or None
         question = Question(_prompt(prompt), whom, key, **asked)
         answer = _stream(question, verbose=verbose, silent=as_json)
@@ -116,21 +109,6 @@ def _prompt(words: tuple[str, ...]) -> str:
     if not text.strip():
         raise NotAsked("the question is empty", "Give it as an argument, or on stdin.")
     return text
-
-
-def _endpoint(given: str | None, *, rehearsal: bool) -> str:
-    """Raises NotAsked and what finding a rehearsal raises."""
-    from fleet.ask.errors import NotAsked
-    from fleet.oncall import kept
-
-    named = click.get_current_context().get_parameter_source("endpoint")
-    if rehearsal and given and named is ParameterSource.COMMANDLINE:
-        raise NotAsked("--endpoint and --rehearsal name two", "Leave one of them out.")
-    if rehearsal:
-        return kept.find(None).endpoint
-    if given:
-        return given
-    return kept.find(None).endpoint if kept.all_kept() else _DEFAULT_ENDPOINT
 
 
 def _stream(question: Question, *, verbose: bool, silent: bool) -> Answer:

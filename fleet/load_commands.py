@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from fleet.endpoint import choose, rehearsal_option
+from fleet.endpoint import option as endpoint_option
 from fleet.errors import GoldenfleetError
 from fleet.terminal import FAILED, INTERRUPTED, USAGE, told_plainly
 
@@ -55,13 +57,8 @@ class _Rates(click.ParamType[tuple[float, ...]]):
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--endpoint",
-    envvar="GOLDENFLEET_ENDPOINT",
-    default="http://127.0.0.1:8088",
-    show_default=True,
-    help="Whom to ask; also GOLDENFLEET_ENDPOINT.",
-)
+@endpoint_option
+@rehearsal_option
 @click.option("--model", help="By default the first that the endpoint serves.")
 @click.option(
     "--rate", "rates", type=_Rates(), default=(1.0,), help="Requests a second; several are run in turn.  [1]"
@@ -131,6 +128,8 @@ class _Rates(click.ParamType[tuple[float, ...]]):
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def load(
+    endpoint: str | None,
+    rehearsal: bool,
     prompt_tokens: int,
     output_tokens: int,
     completions: bool,
@@ -148,7 +147,8 @@ def load(
     from fleet.load.run import plan
 
     with told_plainly(USAGE, "stopped"):
-        wanted = _wanted(prompt_tokens, output_tokens, chat=not completions, **asked)
+        whom = choose(endpoint, rehearsal=rehearsal)
+        wanted = _wanted(whom, prompt_tokens, output_tokens, chat=not completions, **asked)
         _check_picture(png)
         stages = plan(wanted)
     if dry_run:
@@ -161,12 +161,13 @@ def load(
     sys.exit(FAILED if any(stage.failed for stage in result.stages) else 0)
 
 
-def _wanted(prompt_tokens: int, output_tokens: int, *, chat: bool, **asked: Any) -> Load:
+def _wanted(endpoint: str, prompt_tokens: int, output_tokens: int, *, chat: bool, **asked: Any) -> Load:
     from fleet.load.arrivals import Lengths
     from fleet.load.run import Load
 
     key = os.environ.get("GOLDENFLEET_API_KEY")
-    return Load(api_key=key, lengths=Lengths(prompt_tokens, output_tokens), chat=chat, **asked)
+    lengths = Lengths(prompt_tokens, output_tokens)
+    return Load(endpoint, api_key=key, lengths=lengths, chat=chat, **asked)
 
 
 def _check_picture(png: Path | None) -> None:
