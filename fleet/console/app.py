@@ -13,9 +13,9 @@ from importlib.resources import files
 from string import Template
 from typing import Annotated, Protocol
 
-import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -124,7 +124,7 @@ class Console:
             where = ".".join(map(str, error["loc"])) or "body"
             return refused(Refusal(400, "invalid_request", f"{where}: {error['msg']}"))
         try:
-            await anyio.to_thread.run_sync(self._carry_out, order)
+            await run_in_threadpool(self._carry_out, order)
         except GoldenfleetError as error:
             return refused(Refusal(502, "not_taken", error.message), error.hint)
         self.feed.hasten()
