@@ -33,6 +33,7 @@ from fleet.rehearsal.cloud import (
     policies,
     refresh,
     routing,
+    schedules,
     server,
     shortage,
     show,
@@ -258,6 +259,7 @@ class Cloud:
         detach.install(world, patches)
         refresh.install(world, patches)
         policies.install(world, patches)
+        schedules.install(world, patches)
         warmpool.install(world, patches)
         routing.install(patches)
         speed.install(patches)

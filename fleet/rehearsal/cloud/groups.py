@@ -252,6 +252,9 @@ def delete(world: World, group: Group, force: bool) -> None:
     _forget_hooks(world, group.name)
     for key in [k for k, policy in world.autoscaling.policies.items() if _is_of(policy, group.name)]:
         del world.autoscaling.policies[key]
+    actions = world.autoscaling.scheduled_actions
+    for key in [k for k, action in actions.items() if _is_of(action, group.name)]:
+        del actions[key]
     world.tell("group.deleted", None, group.name)
 
 

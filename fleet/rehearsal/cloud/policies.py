@@ -154,8 +154,31 @@ def _warmup(group: Group, policy: FakeScalingPolicy) -> float:
     return float(group.moto.default_cooldown if given is None else given)
 
 
-def _require(wanted: Any) -> None:
-    predefined = (wanted or {}).get("PredefinedMetricSpecification")
+def _require_forecast(wanted: Any) -> None:
+    """A forecast is kept and never made: it would need two weeks. Its form is checked as AWS does."""
+    specifications = (wanted or {}).get("MetricSpecifications") or []
+    if len(specifications) != 1:
+        raise ValidationError("A predictive scaling policy must have exactly one metric specification.")
+    kinds = {key for key in specifications[0] if key != "TargetValue"}
+    pair = {"PredefinedMetricPairSpecification"}
+    halves = [
+        {f"{how}{what}MetricSpecification" for how in ("Customized", "Predefined")}
+        for what in ("Load", "Scaling")
+    ]
+    apart = all(len(kinds & half) == 1 for half in halves) and not kinds & pair
+    if kinds != pair and not apart:
+        raise ValidationError("Specify a metric pair, or a load metric and a scaling metric.")
+    label = specifications[0].get("PredefinedMetricPairSpecification") or {}
+    if label.get("PredefinedMetricType") == "ALBRequestCount" and not label.get("ResourceLabel"):
+        raise ValidationError("Resource label must be specified for the ALBRequestCount metric pair.")
+
+
+def _require(asked: dict[str, Any]) -> None:
+    if asked.get("policy_type") == "PredictiveScaling":
+        _require_forecast(asked.get("predictive_scaling_configuration"))
+    wanted = asked.get("target_tracking_config") or {}
+    _require_custom(wanted.get("CustomizedMetricSpecification") or {})
+    predefined = wanted.get("PredefinedMetricSpecification")
     if not predefined:
         return
     kind = predefined["PredefinedMetricType"]
@@ -165,6 +188,15 @@ def _require(wanted: Any) -> None:
         raise ValidationError(
             "Resource label must be specified for the ALBRequestCountPerTarget predefined metric type."
         )
+
+
+def _require_custom(wanted: dict[str, Any]) -> None:
+    if wanted.get("Metrics"):
+        raise ValidationError("The emulated cloud has no metric math in a CustomizedMetricSpecification.")
+    if int(_period(wanted)) not in (10, 30, 60):
+        raise ValidationError("Period of a CustomizedMetricSpecification must be one of 10, 30, 60.")
+    if wanted and wanted.get("Statistic") != "Average":
+        raise ValidationError("The emulated cloud has no statistic but Average for a tracked metric.")
 
 
 def _alarms(policy: FakeScalingPolicy) -> list[dict[str, str]]:
@@ -188,7 +220,7 @@ def install(world: World, patches: Patches) -> None:
             self: AutoScalingBackend, name: str, *args: Any, **kwargs: Any
         ) -> FakeScalingPolicy:
             group = groups.find(world, kwargs["as_name"])
-            _require(kwargs.get("target_tracking_config"))
+            _require(kwargs)
             other = self.policies.pop(name, None)
             policy: FakeScalingPolicy = original(self, name, *args, **kwargs)
             self.policies.pop(name)

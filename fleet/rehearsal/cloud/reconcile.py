@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from fleet.rehearsal.cloud import activities, capacity, members, policies, refresh, splitting, warmpool
+from fleet.rehearsal.cloud import (
+    activities,
+    capacity,
+    members,
+    policies,
+    refresh,
+    schedules,
+    splitting,
+    warmpool,
+)
 from fleet.rehearsal.cloud.detach import in_grace
 from fleet.rehearsal.cloud.launching import fill_pool, launch, weigh
 from fleet.rehearsal.cloud.records import Group, Member
@@ -31,6 +40,8 @@ def reconcile(world: World, group: Group) -> None:
         _mark_at_risk(group)
     if not _suspended(group, "InstanceRefresh"):
         refresh.step(world, group, facts(world, group))
+    if not _suspended(group, "ScheduledActions"):
+        schedules.run(world, group)
     if not _suspended(group, "AlarmNotification"):
         policies.track(world, group)
     _resize(world, group)

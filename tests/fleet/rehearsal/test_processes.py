@@ -57,7 +57,7 @@ def test_name_used_twice(processes: Processes, tmp_path: Path) -> None:
 
 
 def test_another_life(processes: Processes, tmp_path: Path) -> None:
-    """Asked for, the name of a process that has ended is used again, and its log goes on; not while it runs."""
+    """Asked for, the name of a process that has ended is used again, and its log goes on."""
     say = ["sh", "-c", "echo said"]
     first = processes.start("x", say, env=ENV, cwd=tmp_path)
     processes.wait("x", 20)
