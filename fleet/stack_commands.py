@@ -52,15 +52,17 @@ class _Asked:
     config: Mapping[str, str]
     as_json: bool
 
-    def make(self) -> _Engine:
-        """Raises DeployError."""
+    def make(self, *, twice: bool = False) -> _Engine:
+        """`twice` says that the program will be run so often. Raises DeployError."""
         if self.engine == "pulumi":
             from fleet.deploy.pulumi_cli import PulumiCli
 
             return PulumiCli(self.project, self.stack, endpoint_url=self.endpoint_url, config=self.config)
         from fleet.deploy.rehearsed import engine
+        from fleet.rehearsal.engine import WarmHost
 
-        return engine(self.project, self.stack, self.endpoint_url, self.state, self.config)
+        warm = click.get_current_context().with_resource(WarmHost()) if twice else None
+        return engine(self.project, self.stack, self.endpoint_url, self.state, self.config, warm)
 
     def outcome(self, act: Act, result: Result) -> Outcome:
         """With what the policies say of it, which a person is told."""
@@ -172,7 +174,7 @@ def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
     """Make the cloud what the program says."""
     what = _Asked(config=overrides(config), **asked)
     with told_plainly(USAGE, _STOPPED):
-        engine = _checked(what, yes=yes)
+        engine = _checked(what, yes=yes, twice=not yes or what.has_policies)
     with told_plainly(FAILED, _STOPPED), one_ctrl_c():
         # Pulumi's CLI judges an `up` too, but each resource as its turn comes, when others are made.
         if not yes or what.has_policies:
@@ -209,10 +211,10 @@ def _previewing(what: _Asked) -> Callable[[], Result]:
     return lambda: preview_on_nothing(what.project, what.stack, what.config, settings, _quiet)
 
 
-def _checked(what: _Asked, *, yes: bool) -> _Engine:
+def _checked(what: _Asked, *, yes: bool, twice: bool = False) -> _Engine:
     if what.as_json and not yes:
         raise click.UsageError("--json needs --yes: a question has no place in it")
-    return what.make()
+    return what.make(twice=twice)
 
 
 def _confirm(question: str) -> None:

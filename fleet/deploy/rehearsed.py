@@ -10,13 +10,8 @@ from tempfile import TemporaryDirectory
 from fleet.deploy.endpoint import emulated
 from fleet.rehearsal.engine import PulumiEngine, WarmHost
 from fleet.rehearsal.engine.steps import OnStep, Result
+from fleet.stack.imports import AHEAD
 from fleet.stack.settings import Settings
-
-# What fleet/stack takes of pulumi_aws: imported while moto is, each of which takes some two seconds.
-_IMPORTED = tuple(
-    f"pulumi_aws.{module}"
-    for module in ("autoscaling", "cloudwatch", "ec2", "iam", "kms", "lb", "s3", "sqs", "ssm", "vpc", "wafv2")
-)
 
 
 def default_state(project: Path, stack: str) -> Path:
@@ -25,12 +20,17 @@ def default_state(project: Path, stack: str) -> Path:
 
 
 def engine(
-    project: Path, stack: str, endpoint_url: str | None, state: Path | None, config: Mapping[str, str]
+    project: Path,
+    stack: str,
+    endpoint_url: str | None,
+    state: Path | None,
+    config: Mapping[str, str],
+    warm: WarmHost | None = None,
 ) -> PulumiEngine:
     """Raises EndpointRefusedError for anything that is not on this machine."""
     url = emulated(endpoint_url)
     kept = state or default_state(project, stack)
-    return PulumiEngine(project, stack, endpoint_url=url, state_file=kept, config=config)
+    return PulumiEngine(project, stack, endpoint_url=url, state_file=kept, config=config, warm=warm)
 
 
 def preview_on_nothing(
@@ -39,7 +39,8 @@ def preview_on_nothing(
     """What `up` would do in an empty account that has an image in each channel. Raises GoldenfleetError."""
     images: set[tuple[str, str]] = {(tier.recipe, tier.channel) for tier in settings.tiers}
     with (
-        WarmHost(_IMPORTED) as warm,
+        # While moto is imported, which takes as long.
+        WarmHost(AHEAD) as warm,
         _empty_account(stack, images) as url,
         TemporaryDirectory(prefix="goldenfleet-preview-") as folder,
     ):

@@ -21,7 +21,7 @@ from fleet.rehearsal import interruptions, policies
 from fleet.rehearsal.answers import AnswerLog, questions
 from fleet.rehearsal.balancer import Balancer, public_listeners
 from fleet.rehearsal.cloud import Cloud, InstanceView, NoMetrics
-from fleet.rehearsal.engine import PulumiEngine, Result
+from fleet.rehearsal.engine import PulumiEngine, Result, WarmHost
 from fleet.rehearsal.errors import LeftBehindError, NotInTimeError, ProcessFailedError, RehearsalError
 from fleet.rehearsal.load import undisturbed
 from fleet.rehearsal.metrics import FleetMetrics
@@ -34,6 +34,7 @@ from fleet.rehearsal.progress import Progress
 from fleet.rehearsal.report import Facts
 from fleet.rehearsal.scenarios import Outcome, Stage
 from fleet.rehearsal.watch import Watch
+from fleet.stack.imports import AHEAD
 from fleet.stack.naming import log_group
 
 _LIFECYCLE_DRAIN_SECONDS = 110.0  # of AWS's time, from the drain budget of 120 s
@@ -145,6 +146,8 @@ class Rehearsal:
     def _start_cloud(self) -> None:
         plan = self._plan
         with self._step("cloud"):
+            # The program runs three times at least; what it imports is imported once, while moto is.
+            self._warm = self._stack.enter_context(WarmHost(AHEAD))
             self._processes = self._stack.enter_context(Processes())
             self._nodes = Nodes(
                 self._processes,
@@ -201,6 +204,7 @@ class Rehearsal:
             state_file=self._dir / "state.json",
             region=REGION,
             config=self._checked.config,
+            warm=self._warm,
         )
         with self._step("preview"):
             preview = self._pulumi.preview()
