@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet.policy.kinds import GROUP, HOOK, ROLLOUT, SCALING_POLICY, TARGET_GROUP
+from fleet.policy.kinds import GROUP, HOOK, ROLLOUT, TARGET_GROUP
 from fleet.policy.model import Resource, Stack, Values, rule, whole_rule
 
 _TYPES = 3
@@ -129,29 +129,6 @@ def balancer_health(of: Resource) -> Iterator[str]:
 
 
 @whole_rule(
-    "A group that may grow has a policy that makes it grow.",
-    "Add a target-tracking policy, or set max to min.",
-    [GROUP],
-)
-def group_scales(of: Resource, stack: Stack) -> Iterator[str]:
-    may_grow = of.given.get("minSize") != of.given.get("maxSize")
-    if may_grow and not stack.pointing("autoscalingGroupName", of, SCALING_POLICY):
-        yield "nothing scales it"
-
-
-@rule(
-    "Scaling by requests per target names the balancer and target group that are counted.",
-    "Set resourceLabel to <balancer arnSuffix>/<target group arnSuffix>.",
-    [SCALING_POLICY],
-)
-def request_count_label(of: Resource) -> Iterator[str]:
-    path = ("targetTrackingConfiguration", "predefinedMetricSpecification")
-    metric = of.given.get(*path) or {}
-    if metric.get("predefinedMetricType") == "ALBRequestCountPerTarget" and not metric.get("resourceLabel"):
-        yield "ALBRequestCountPerTarget has no resourceLabel"
-
-
-@whole_rule(
     f"A rollout keeps {_LEAST_HEALTHY_PERCENT} % of a group healthy and rolls back by itself.",
     "Let a Rollout have the group's name, with autoRollback, a maxHealthyPercentage, a minHealthyPercentage "
     f"of {_LEAST_HEALTHY_PERCENT} or more, and checkpoints that end at 100. The group's own instanceRefresh "
@@ -203,7 +180,5 @@ RULES = (
     terminate_hook,
     instance_warmup,
     balancer_health,
-    group_scales,
-    request_count_label,
     rollout_is_safe,
 )

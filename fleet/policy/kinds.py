@@ -33,6 +33,7 @@ ROLE = "aws:iam/role:Role"
 ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
 ROLLOUT = "pulumi-python:dynamic/goldenfleet:Rollout"
 SCALING_POLICY = "aws:autoscaling/policy:Policy"
+SCHEDULE = "aws:autoscaling/schedule:Schedule"
 SECURITY_GROUP = "aws:ec2/securityGroup:SecurityGroup"
 SUBNET = "aws:ec2/subnet:Subnet"
 TARGET_GROUP = "aws:lb/targetGroup:TargetGroup"
@@ -56,7 +57,7 @@ UNTAGGABLE = frozenset(
         ROLE_POLICY,
         SCALING_POLICY,
         TOPIC_POLICY,
-        "aws:autoscaling/schedule:Schedule",
+        SCHEDULE,
         "aws:autoscaling/trafficSourceAttachment:TrafficSourceAttachment",
         "aws:cloudwatch/dashboard:Dashboard",
         "aws:cloudwatch/eventTarget:EventTarget",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from fleet.policy import balancers, groups, instances, networks, operations, roles, stores
+from fleet.policy import balancers, groups, instances, networks, operations, roles, scaling, stores
 from fleet.policy.model import Rule
 
 _PARTS: Sequence[tuple[str, Sequence[Rule]]] = (
@@ -13,6 +13,7 @@ _PARTS: Sequence[tuple[str, Sequence[Rule]]] = (
     ("Network", networks.RULES),
     ("Load balancers", balancers.RULES),
     ("Auto Scaling groups", groups.RULES),
+    ("Scaling", scaling.RULES),
     ("Roles", roles.RULES),
     ("Queues, topics, buckets, keys", stores.RULES),
     ("Logs, alarms, tags", operations.RULES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.policy import balancers, groups, instances, networks, operations, roles, stores
+from fleet.policy import balancers, groups, instances, networks, operations, roles, scaling, stores
 from fleet.policy.model import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -10,6 +10,7 @@ RULES: tuple[Rule, ...] = (
     *networks.RULES,
     *balancers.RULES,
     *groups.RULES,
+    *scaling.RULES,
     *roles.RULES,
     *stores.RULES,
     *operations.RULES,

@@ -102,8 +102,7 @@ def encrypting(**balancer: Any) -> Stack:
     ]
 
 
-def hook(seconds: int) -> dict[str, Any]:
-    on = "autoscaling:EC2_INSTANCE_TERMINATING"
+def hook(seconds: int, on: str = "autoscaling:EC2_INSTANCE_TERMINATING") -> dict[str, Any]:
     return {"initialLifecycleHooks": [{"lifecycleTransition": on, "heartbeatTimeout": seconds}]}
 
 
@@ -115,6 +114,15 @@ def rolled_out(group: Mapping[str, Any] = {}, **preferences: Any) -> Stack:
 def counted(**metric: str) -> dict[str, Any]:
     predefined = {"predefinedMetricType": "ALBRequestCountPerTarget", **metric}
     return {"targetTrackingConfiguration": {"predefinedMetricSpecification": predefined}}
+
+
+def tracked(statistic: str) -> dict[str, Any]:
+    metric = {"namespace": "N", "metricName": "M", "statistic": statistic}
+    return {"targetTrackingConfiguration": {"customizedMetricSpecification": metric}}
+
+
+def forecast(behaviour: str) -> dict[str, Any]:
+    return {"predictiveScalingConfiguration": {"maxCapacityBreachBehavior": behaviour}}
 
 
 def trusted(principal: Any) -> dict[str, Any]:
@@ -251,6 +259,15 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "request-count-label": one(
         kinds.SCALING_POLICY, counted(), counted(resourceLabel="app/lb/1/targetgroup/tg/2")
+    ),
+    "tracked-metric-falls": one(kinds.SCALING_POLICY, tracked("Sum"), tracked("Average")),
+    "forecast-keeps-max": one(
+        kinds.SCALING_POLICY, forecast("IncreaseMaxCapacity"), forecast("HonorMaxCapacity")
+    ),
+    "pool-is-ready": one(
+        kinds.GROUP,
+        {"warmPool": {}, **hook(120)},
+        {"warmPool": {}, **hook(120, "autoscaling:EC2_INSTANCE_LAUNCHING")},
     ),
     "rollout-is-safe": Example(rolled_out(**{**SAFE, "autoRollback": False}), rolled_out(**SAFE)),
     "actions-named": one(
