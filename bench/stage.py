@@ -77,10 +77,15 @@ class Stage:
         self._exits = ExitStack()
         self._hosts = (f"127.0.{64 + n // 250}.{1 + n % 250}" for n in itertools.count())
 
+    def address(self) -> Address:
+        """That nobody has yet."""
+        host = next(self._hosts)
+        return host, free_port(host)
+
     async def engine(self) -> FakeEngine:
         """Raises ProcessFailed."""
-        host = next(self._hosts)
-        engine = FakeEngine((host, free_port(host)), self, f"engine-{host}")
+        address = self.address()
+        engine = FakeEngine(address, self, f"engine-{address[0]}")
         await engine.ready()
         return engine
 
@@ -91,11 +96,10 @@ class Stage:
         """Started, and it has answered. Raises ProcessFailed."""
         if spec.kind == "none":
             return Running(spec, backends[0], None)
-        host = next(self._hosts)
+        address = self.address()
         directory = Path(mkdtemp(prefix=spec.name, dir=self._directory))
-        address = (host, free_port(host))
         launch = spec.launch(Place(address, backends, directory, self._tree, self._python))
-        name = f"{spec.name}-{host}"
+        name = f"{spec.name}-{address[0]}"
         child = self.child(launch.argv, name, (self.cores.gateway,), launch.env)
         await child.listening(address, launch.start_s)
         await self._answers(child, spec, address, launch.start_s)
@@ -134,7 +138,7 @@ class Stage:
 async def control(address: Address, method: str, wanted: Json) -> Json:
     body = json.dumps(wanted).encode()
     head = f"{method} /_bench HTTP/1.1\r\nhost: bench\r\ncontent-length: {len(body)}\r\n\r\n"
-    answer = await _exchange(address, head.encode() + body, 5.0)
+    answer = await exchange(address, head.encode() + body, 5.0)
     said = json.loads(dechunked(answer))
     assert isinstance(said, dict)
     return said
@@ -143,12 +147,12 @@ async def control(address: Address, method: str, wanted: Json) -> Json:
 async def asked_once(address: Address, asked: Asked, within_s: float) -> bytes:
     """The whole answer, or nothing."""
     try:
-        return await _exchange(address, asked.raw, within_s)
+        return await exchange(address, asked.raw, within_s)
     except OSError:
         return b""
 
 
-async def _exchange(address: Address, raw: bytes, within_s: float) -> bytes:
+async def exchange(address: Address, raw: bytes, within_s: float) -> bytes:
     """One request on a connection of its own; what came, if it is whole. Raises OSError."""
     async with asyncio.timeout(within_s):
         reader, writer = await asyncio.open_connection(*address)

@@ -30,7 +30,7 @@ def engine() -> Iterator[int]:
 
 @pytest.fixture
 def shears(engine: int, request: pytest.FixtureRequest) -> Iterator[Shears]:
-    made = Shears(engine, list(request.param))
+    made = Shears([engine], request.param)
     yield made
     made.close()
 

@@ -137,7 +137,7 @@ async def test_the_same_errors(gateway: Any) -> None:
 @asynccontextmanager
 async def cut(gateway: Any, *lengths: int) -> AsyncIterator[str]:
     """A URL of the gateway whose connections are reset after so many bytes of answers, in turn."""
-    shears = Shears(gateway.port, [*lengths, 10**9])
+    shears = Shears([gateway.port], [*lengths, 10**9])
     try:
         yield shears.url
     finally:

@@ -1,0 +1,3 @@
+from bench.clients.cli import main
+
+main(prog_name="scripts/bench-clients")
