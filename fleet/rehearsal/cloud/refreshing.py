@@ -115,12 +115,14 @@ def _go_back(world: World, group: Group, refresh: Refresh, facts: list[Fact]) ->
     rollback = refresh.rollback
     assert rollback is not None
     refresh.percent = rollback.percent if new else 0
+    if _give_up(world, group, new, good):
+        return
     if not new and settled >= _instances(group):
         _finish(world, group, refresh, "RollbackSuccessful")
     elif _stalled(world, refresh):
         stay(group)
         _finish(world, group, refresh, "RollbackFailed")
-    elif not _give_up(world, group, new, good) and all(fact.settled and not fact.leaving for fact in facts):
+    elif all(fact.settled and not fact.leaving for fact in facts):
         _replace(world, group, refresh, facts, new, len(new))
 
 
@@ -138,9 +140,9 @@ def _give_up(world: World, group: Group, new: list[Fact], good: list[Fact]) -> b
     sick = [fact for fact in new if not fact.settled]
     for fact in sick:
         _end(world, group, fact)
-    coming_back = {fact.instance_id for fact in good if fact.leaving}
-    for instance_id in coming_back:
-        group.members[instance_id].leaving = None
+    coming_back = [fact for fact in good if group.members[fact.instance_id].leaving == "refresh"]
+    for fact in coming_back:
+        group.members[fact.instance_id].leaving = None
     serving = [fact for fact in new if fact.settled and not fact.leaving]
     surplus = max(0, len(good) + len(serving) - _instances(group))
     for fact in serving[:surplus]:
