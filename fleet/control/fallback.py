@@ -67,13 +67,17 @@ class TierState:
     in_service: int
     spot_failures: tuple[float, ...] = ()
     on_demand_failures: tuple[float, ...] = ()
-    unit: int = 1
-    """Of the largest node on demand: a smaller step would change nothing."""
+    largest: int = 1
+    """Of the nodes on demand: a smaller step might change nothing."""
+    smallest: int = 1
+    """Of the nodes on demand: with less than that too much, the group has what it wants."""
 
     @property
     def spot_missing(self) -> int:
         """What the group wants of spot and has not."""
-        return self.desired - on_demand_of(self.desired, self.base, self.percent) - self.spot
+        wanted = on_demand_of(self.desired, self.base, self.percent)
+        rounded = wanted < self.on_demand < wanted + self.smallest
+        return self.desired - (self.on_demand if rounded else wanted) - self.spot
 
     @property
     def whole(self) -> bool:
@@ -109,6 +113,10 @@ def decide(state: TierState, rules: Rules, memory: Memory | None, now: float) ->
         return _switched_off(state, memory, least, now)
     if found := _out_of_bounds(state, memory, least, most, now):
         return found
+    if memory is not None and memory.lowered and memory.base < state.base and now - memory.at < rules.after_s:
+        # Another look has just decided it, and its change is on its way, or died with it.
+        target = max(least, memory.base)
+        return Decision(target, replace(memory, base=target), "as has just been decided")
     known = _known(state, memory, least, now)
     failures = [at for at in state.spot_failures if now - at <= rules.recent_s]
     if known is not None:
@@ -188,7 +196,7 @@ def _lower(state: TierState, rules: Rules, known: Memory, now: float, least: int
     stuck = not state.whole and any(at > known.at for at in state.on_demand_failures)
     if not stuck and (not state.whole or state.spot_missing > 0):
         return Decision(state.base, known, "the group is still at the last change")
-    step = max(state.unit, 2 * known.lowered)
+    step = max(state.largest, 2 * known.lowered)
     target = max(least, min(state.base, state.desired) - step)
     failed = 0 if known.lowered else known.failed
     why = "neither spot nor on demand is to be had: trying spot" if stuck else "trying whether spot is back"

@@ -73,7 +73,8 @@ class Fallback:
             spot=spot,
             spot_failures=spot_failures,
             on_demand_failures=on_demand_failures,
-            unit=max(on_demand, default=1),
+            largest=max(on_demand, default=1),
+            smallest=min(on_demand, default=1),
         )
         return replace(group, state=state)
 

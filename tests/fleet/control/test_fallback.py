@@ -99,6 +99,32 @@ def test_a_step_in_vain() -> None:
     assert RULES.hold(back.memory.failed) == 2 * RULES.hold(0)
 
 
+def test_two_looks_at_once() -> None:
+    """A step that another look has decided, and not yet made, is made: it is nobody's raise by hand."""
+    memory = Memory(2, NOW - 1, lowered=1, failed=1)
+    decision = decide(short(base=3, on_demand=3, spot=2, spot_failures=()), RULES, memory, NOW)
+    assert (decision.base, decision.memory) == (2, memory)
+    bounded = decide(
+        short(base=3, on_demand=3, spot=2, spot_failures=()),
+        replace(RULES, base=2),
+        Memory(1, NOW, lowered=1),
+        NOW,
+    )
+    assert (bounded.base, bounded.memory) == (2, Memory(2, NOW, lowered=1))
+    later = decide(short(base=3, on_demand=3, spot=2, spot_failures=()), RULES, memory, NOW + 60)
+    assert (later.base, later.memory) == (3, Memory(3, NOW + 60))
+
+
+def test_nodes_of_several_units() -> None:
+    """A node that is larger than what is wanted of its kind is not too much; steps are a whole node each."""
+    state = short(desired=12, maximum=12, base=9, on_demand=10, spot=2, spot_failures=())
+    state = replace(state, largest=4, smallest=2)
+    decision = decide(state, RULES, Memory(9, NOW - 700), NOW)
+    assert (decision.base, decision.why) == (5, "trying whether spot is back")
+    waits = replace(state, base=5, on_demand=10)
+    assert decide(waits, RULES, Memory(5, NOW - 700, lowered=4), NOW).base == 5
+
+
 def test_steps_grow_while_spot_follows() -> None:
     """Each step that spot followed is followed by one of twice its size, to the configured base."""
     base, memory, steps, now = 16, Memory(16, NOW), [], NOW
@@ -117,6 +143,53 @@ def test_neither_is_to_be_had() -> None:
     memory = Memory(5, NOW - 700)
     state = short(base=5, on_demand=2, spot=0, spot_failures=(), on_demand_failures=(NOW - 50,))
     assert decide(state, RULES, memory, NOW).base == 4
+
+
+def test_a_base_beyond_the_most() -> None:
+    """Where the settings allow less than was raised, it goes down to that at once."""
+    decision = decide(short(base=4, on_demand=4, spot=1), replace(RULES, most=3), Memory(4, NOW), NOW)
+    assert (decision.base, decision.memory) == (3, Memory(3, NOW))
+
+
+def test_failures_of_before() -> None:
+    """A launch that failed before the last change, or long ago, says nothing of what was asked for since."""
+    shortage = {"base": 2, "on_demand": 3, "spot": 2}
+    lowered = Memory(2, NOW - 100, lowered=1, short_since=NOW - 90)
+    before = decide(short(**shortage, spot_failures=(NOW - 101,)), RULES, lowered, NOW)
+    assert before.memory == replace(lowered, short_since=None)
+    old = replace(lowered, at=NOW - 5000, short_since=NOW - 4000)
+    assert decide(short(**shortage, spot_failures=(NOW - 700,)), RULES, old, NOW).base == 2
+
+
+def test_spot_that_fails_elsewhere() -> None:
+    """Launches that fail for another reason than the split, as when zones are balanced, prolong the hold."""
+    state = short(base=3, on_demand=3, spot=2, spot_failures=(NOW - 100,))
+    decision = decide(state, RULES, Memory(3, NOW - 700), NOW)
+    assert (decision.base, decision.again_s) == (3, pytest.approx(500))
+
+
+def test_a_tier_that_shrank_meanwhile() -> None:
+    """A base above what is desired is lowered to where a step tries something."""
+    state = short(desired=3, base=8, on_demand=3, spot=0, spot_failures=())
+    assert decide(state, RULES, Memory(8, NOW - 700), NOW).base == 2
+
+
+def test_steps_in_vain_are_forgotten() -> None:
+    """Once spot has followed two steps, or the last try was long ago, holds are as in the beginning."""
+    state = short(desired=9, maximum=9, base=6, on_demand=6, spot=3, spot_failures=())
+    second = decide(state, RULES, Memory(6, NOW - 700, lowered=1, failed=3), NOW)
+    assert second.memory == Memory(4, NOW, lowered=2, failed=0)
+    lost = Memory(1, NOW - 9000, lowered=2, failed=3, short_since=NOW - 40)
+    raised = decide(short(), RULES, lost, NOW)
+    assert raised.memory == Memory(3, NOW, failed=0)
+    most = Memory(1, NOW - 50, lowered=2, failed=16, short_since=NOW - 40)
+    assert decide(short(), RULES, most, NOW).memory == Memory(3, NOW, failed=16)
+
+
+def test_a_clock_that_was_ahead() -> None:
+    """A memory of the future is one of now: a hold does not last until then."""
+    state = short(base=3, on_demand=3, spot=2, spot_failures=())
+    assert decide(state, RULES, Memory(3, NOW + 1e6), NOW).again_s == pytest.approx(600)
 
 
 # ---- all states
@@ -139,7 +212,8 @@ def tiers(draw: st.DrawFn) -> tuple[TierState, Rules, Memory | None]:
         in_service=draw(counts),
         spot_failures=tuple(draw(st.lists(times, max_size=4))),
         on_demand_failures=tuple(draw(st.lists(times, max_size=2))),
-        unit=draw(st.sampled_from((1, 1, 4))),
+        largest=draw(st.sampled_from((1, 1, 4))),
+        smallest=draw(st.sampled_from((1, 1, 2))),
     )
     base = draw(st.integers(0, 20))
     rules = Rules(
