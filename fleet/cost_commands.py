@@ -20,7 +20,7 @@ Examples:
 
 \b
 Exit codes: 0 priced, 1 a price is not known or AWS did not tell it, 2 it cannot be asked so,
-130 Ctrl-C.
+3 AWS must not tell it to you, 130 Ctrl-C.
 """
 
 

@@ -5,6 +5,7 @@ GoldenfleetError
     +-- PriceUnknown         no price is known for what the stack uses
     +-- TableUnreadable      the table of prices is missing or malformed
     +-- PriceSourceFailed    AWS did not tell its prices
+        +-- PriceSourceForbidden   for want of credentials or of a permission
 """
 
 from __future__ import annotations
@@ -26,3 +27,9 @@ class TableUnreadable(CostError):
 
 class PriceSourceFailed(CostError):
     """AWS did not tell its prices."""
+
+
+class PriceSourceForbidden(PriceSourceFailed):
+    """For want of credentials or of a permission."""
+
+    exit_code = 3

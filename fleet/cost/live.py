@@ -14,13 +14,30 @@ from typing import Any
 
 import boto3
 from botocore.client import BaseClient
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from fleet.cost.errors import PriceSourceFailed, PriceUnknown
+from fleet.cost.errors import PriceSourceFailed, PriceSourceForbidden, PriceUnknown
 from fleet.cost.table import OnDemand, PriceTable, Spot
 
 PRICING_REGION = "us-east-1"
 """The Pricing API answers in a few regions only, for all of them."""
+
+# A person waits. Both APIs throttle early, and botocore's own retries wait longer each time.
+_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
+
+_FORBIDDEN = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
 
 # In a VPC there are two descriptions for the same price; DescribeSpotPriceHistory wants them by name.
 _LINUX = ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
@@ -36,7 +53,8 @@ def open_sources(region: str) -> Sources:
     """Clients with the credentials and endpoints that the environment gives. Raises PriceSourceFailed."""
     try:
         session = boto3.Session(region_name=region)
-        return Sources(session.client("pricing", region_name=PRICING_REGION), session.client("ec2"))
+        pricing = session.client("pricing", region_name=PRICING_REGION, config=_CONFIG)
+        return Sources(pricing, session.client("ec2", config=_CONFIG))
     except BotoCoreError as exc:
         raise _failed(exc) from exc
 
@@ -78,11 +96,13 @@ def _on_demand(pricing: Any, region: str, instance_type: str) -> float:
         "marketoption": "OnDemand",
     }
     filters = [{"Type": "TERM_MATCH", "Field": key, "Value": value} for key, value in attributes.items()]
+    request = {"ServiceCode": "AmazonEC2", "FormatVersion": "aws_v1", "Filters": filters}
     try:
-        products = pricing.get_products(ServiceCode="AmazonEC2", FormatVersion="aws_v1", Filters=filters)
+        pages = list(pricing.get_paginator("get_products").paginate(**request))
     except (BotoCoreError, ClientError) as exc:
         raise _failed(exc) from exc
-    prices = [price for text in products["PriceList"] for price in hourly_prices(json.loads(text))]
+    listed = (text for page in pages for text in page["PriceList"])
+    prices = [price for text in listed for price in hourly_prices(json.loads(text))]
     if not prices:
         raise PriceUnknown(
             f"AWS sells no {instance_type} on demand in {region}", "Correct the type or the region."
@@ -118,8 +138,15 @@ def _spot(ec2: Any, types: Sequence[str], now: datetime) -> dict[str, float]:
 
 
 def _failed(exc: Exception) -> PriceSourceFailed:
+    lacking = isinstance(exc, NoCredentialsError | PartialCredentialsError)
+    code = exc.response["Error"]["Code"] if isinstance(exc, ClientError) else ""
+    if lacking or code in _FORBIDDEN:
+        return PriceSourceForbidden(
+            f"AWS may not tell its prices: {exc}",
+            "Use valid credentials that are allowed pricing:GetProducts and ec2:DescribeSpotPriceHistory, or "
+            "leave --live out for the dated table.",
+        )
     return PriceSourceFailed(
         f"AWS did not tell its prices: {exc}",
-        "Check credentials and the network (pricing:GetProducts, ec2:DescribeSpotPriceHistory), or leave "
-        "--live out to use the table.",
+        "Try again later, check the network, or leave --live out for the dated table.",
     )

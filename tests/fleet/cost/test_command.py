@@ -65,9 +65,9 @@ def test_a_region_without_prices_is_refused(run: Run) -> None:
 
 
 def test_live_without_credentials_says_what_is_missing(run: Run) -> None:
-    """No trace of botocore."""
+    """By the exit code of its own, and no trace of botocore."""
     result = run("--live")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "Unable to locate credentials" in result.stderr
     assert "Traceback" not in result.output
 

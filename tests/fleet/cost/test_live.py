@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -13,7 +15,8 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from fleet.cost import PriceSourceFailed, PriceUnknown, bundled_table
-from fleet.cost.live import Sources, hourly_prices, live_table
+from fleet.cost.errors import PriceSourceForbidden
+from fleet.cost.live import Sources, hourly_prices, live_table, open_sources
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KIND = "g6.xlarge"
@@ -76,12 +79,56 @@ def test_a_type_that_aws_does_not_sell_is_refused(clients: tuple[Sources, Stubbe
         live_table(bundled_table(), "us-east-1", [KIND], sources, NOW)
 
 
-def test_a_refusal_of_aws_is_told_plainly(clients: tuple[Sources, Stubber]) -> None:
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ExpiredTokenException"])
+def test_a_refusal_of_aws_is_told_plainly(clients: tuple[Sources, Stubber], code: str) -> None:
     """With AWS's words, the permissions that are needed, and the way without."""
     sources, stub = clients
-    stub.add_client_error("get_products", "AccessDeniedException", "not authorized")
-    with pytest.raises(PriceSourceFailed, match=r"not authorized(.|\n)*pricing:GetProducts(.|\n)*--live"):
+    stub.add_client_error("get_products", code, "not authorized")
+    with pytest.raises(PriceSourceForbidden, match=r"not authorized(.|\n)*pricing:GetProducts(.|\n)*--live"):
         live_table(bundled_table(), "us-east-1", [KIND], sources, NOW)
+
+
+def test_every_page_of_an_answer_is_read(clients: tuple[Sources, Stubber]) -> None:
+    """A product may be on the second one, and the first be empty."""
+    sources, stub = clients
+    stub.add_response("get_products", {"PriceList": [], "NextToken": "more"})
+    expect(stub, product("1.5"))
+    assert live_table(bundled_table(), "us-east-1", [KIND], sources, NOW).on_demand_price(KIND) == 1.5
+
+
+class Throttling(BaseHTTPRequestHandler):
+    """Answers every question as AWS does whom too much is asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(self.headers["X-Amz-Target"])
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_throttling_is_waited_out_before_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By botocore's own retries; and what it comes to is no question of permissions."""
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with HTTPServer(("127.0.0.1", 0), Throttling) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(PriceSourceFailed, match=r"Rate exceeded(.|\n)*Try again later") as caught:
+            live_table(bundled_table(), "us-east-1", [KIND], open_sources("us-east-1"), NOW)
+        server.shutdown()
+    assert not isinstance(caught.value, PriceSourceForbidden)
+    assert len(Throttling.asked) == 6
+    assert len(waits) == 5
 
 
 def test_reservations_and_other_units_are_no_hourly_price() -> None:
