@@ -286,11 +286,13 @@ def _drain(
     """What AWS does not end by itself, at least not now: out of service, drained, ended."""
     if instance is None or not instance.alive:
         return _replace_what_is_gone(instance)
-    if _is_undone(notice, instance, node):
-        actions = _serve_again(instance, node)
-        return [*actions, LookAgain(rules.recheck_s)] if actions else [Drop("undrained since")]
     deadline = deadline_of(notice, None, rules)
     assert deadline is not None
+    if _is_undone(notice, instance, node):
+        # A node that drains by another deadline was asked for again since then, and not by this notice.
+        ours = node.deadline is None or abs(node.deadline - deadline) <= 1.0
+        actions = _serve_again(instance, node) if ours else []
+        return [*actions, LookAgain(rules.recheck_s)] if actions else [Drop("undrained since")]
     if instance.group is None or instance.leaves:
         return _hurry(notice, instance, node, deadline, now)
     actions = [*_leave_balancer(instance), EnterStandby(instance.group)] if instance.in_service else []

@@ -150,6 +150,12 @@ def test_a_drain_that_was_quicker_than_its_undrain() -> None:
     assert ask(DRAIN, UNDRAINED, DRAINING) == [Undrain("127.0.0.9"), ExitStandby("g"), LookAgain(2.0)]
 
 
+def test_a_drain_that_was_undone_leaves_the_next_one_alone() -> None:
+    """Its message may still be in the queue while the node drains, or is empty, for a request made since."""
+    for condition in ("accepting", "handing_over", "empty"):
+        assert ask(DRAIN, UNDRAINED, NodeState(condition, 1100.0)) == [Drop("undrained since")]
+
+
 def test_a_drain_after_an_undrain() -> None:
     """A later drain is another."""
     drain = replace(DRAIN, at=1020.0)
