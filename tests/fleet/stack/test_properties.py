@@ -48,6 +48,8 @@ KNOWN: Mapping[str, st.SearchStrategy[Any]] = {
     "capacity": st.fixed_dictionaries({"min": SIZES, "desired": SIZES, "max": st.integers(1, 4)}),
     "certificateArn": st.just(CERTIFICATE),
     "channel": st.sampled_from(CHANNELS),
+    "cron": st.sampled_from(["0 8 * * 1-5", "*/20 6-9 * * *", "0 0 29 2 *", "0 25 * * *"]),
+    "timeZone": st.sampled_from(["Etc/UTC", "Europe/Zurich", "Mars/Olympus"]),
     "cidr": st.sampled_from(["10.0.0.0/16", "10.9.0.0/17", "172.16.0.0/19", "10.0.0.0/24", "10.0.0.1"]),
     "existing": st.none() | st.just(EXISTING),
     "limitsSecurityGroup": st.none() | st.just(REDIS),
