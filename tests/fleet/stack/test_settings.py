@@ -367,6 +367,38 @@ def test_networks_that_exist_are_named_in_full(network: dict[str, Any], says: st
     assert Settings.from_config("dev", {**GOOD, "goldenfleet:network": {"existing": EXISTING}})
 
 
+@pytest.mark.parametrize(
+    ("group", "given", "says"),
+    [
+        ("telemetry", {"tracesHeaders": "ssm:/a"}, "tracesHeaders is set and tracesUrl is not"),
+        ("telemetry", {"tracesUrl": "https://a.example:4318"}, "tracesUrl names port 4318"),
+        ("telemetry", {"tracesUrl": "https://a.example:99999"}, "tracesUrl has a port that is none"),
+        ("telemetry", {"tracesUrl": "http://a.example"}, "tracesUrl"),
+        ("access", {"limitsUrl": "ssm:/redis"}, "limitsSecurityGroup is missing"),
+        ("access", {"limitsSecurityGroup": "sg-0123abcd"}, "limitsUrl is not: set limitsUrl or remove"),
+        (
+            "access",
+            {"jwksUrl": "https://id.example:8443/k", "issuer": "i", "audience": "a"},
+            "jwksUrl names port 8443",
+        ),
+        ("security", {"permissionsBoundary": "bounded"}, "permissionsBoundary"),
+    ],
+)
+def test_what_nodes_could_not_reach_is_refused(group: str, given: dict[str, Any], says: str) -> None:
+    """Ways out are HTTPS on its port, and what a security group names; a secret for nothing is a mistake."""
+    assert says in refusal({**GOOD, f"goldenfleet:{group}": given})
+
+
+def test_traces_need_a_way_out() -> None:
+    """A VPC without one has doors to AWS only."""
+    closed = {
+        **GOOD,
+        "goldenfleet:network": {"nat": "none", "endpoints": True},
+        "goldenfleet:telemetry": {"tracesUrl": "https://traces.example.com"},
+    }
+    assert "goldenfleet:telemetry.tracesUrl is set, and goldenfleet:network.nat is none" in refusal(closed)
+
+
 def test_tokens_need_a_way_out() -> None:
     """The issuer's keys are fetched by gateways."""
     config = {
