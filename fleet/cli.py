@@ -29,6 +29,7 @@ from fleet.oncall_commands import notices, status, watch
 from fleet.oncall_commands_doctor import doctor
 from fleet.oncall_commands_drain import drain, undrain
 from fleet.oncall_commands_nodes import connect, interrupt, logs
+from fleet.rollout_commands import rollout
 from fleet.stack_commands import destroy, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
@@ -78,6 +79,7 @@ main.add_command(interrupt)
 main.add_command(logs)
 main.add_command(notices)
 main.add_command(preview)
+main.add_command(rollout)
 main.add_command(status)
 main.add_command(undrain)
 main.add_command(up)

@@ -96,6 +96,11 @@ class Nodes:
         self._endpoint_url = endpoint_url
         self._time_scale = time_scale
         self._extra = extra
+        self._flaws: dict[str, Mapping[str, str]] = {}
+
+    def spoil(self, image_id: str, settings: Mapping[str, str]) -> None:
+        """From now on nodes of this image have such settings, as if they were in its files."""
+        self._flaws[image_id] = settings
 
     def launched(self, instance: InstanceView) -> None:
         """Run the instance's user data, which must be a script, as its own process group."""
@@ -105,7 +110,8 @@ class Nodes:
         script = home / "user-data"
         script.write_text(instance.user_data)
         script.chmod(0o700)
-        env = {**node_environment(instance, self._endpoint_url(), self._time_scale), **self._extra}
+        own = self._flaws.get(instance.image_id, {})
+        env = {**node_environment(instance, self._endpoint_url(), self._time_scale), **self._extra, **own}
         command = [str(script)]
         if self._image is not None and self.virtual is None and _may_be_virtual(instance):
             self.virtual = instance.instance_id

@@ -6,8 +6,6 @@ GoldenfleetError
     +-- NotOver          9  something went on for longer than anybody waits
     +-- NothingRuns      6  there is no rollout to cancel or to roll back
     +-- NoSuchTier       6  the stack has no such tier
-    +-- NotAgreed        2  nobody said yes
-    +-- CameToNothing    1  a rollout that was waited for did not end well
 """
 
 from __future__ import annotations
@@ -43,13 +41,3 @@ class NoSuchTier(RolloutError):
     """The stack has no such tier."""
 
     exit_code = 6
-
-
-class NotAgreed(RolloutError):
-    """Nobody said yes."""
-
-    exit_code = 2
-
-
-class CameToNothing(RolloutError):
-    """A rollout that was waited for did not end well."""

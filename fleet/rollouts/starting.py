@@ -147,10 +147,10 @@ class _Group:
         return next((dict(one) for one in found if one["Status"] in RUNNING), None)
 
     def _ringing(self, alarms: list[str]) -> list[str]:
-        found = self.clients("cloudwatch").describe_alarms(
-            AlarmNames=alarms, AlarmTypes=["MetricAlarm", "CompositeAlarm"], StateValue="ALARM"
-        )
-        return sorted(one["AlarmName"] for one in (*found["MetricAlarms"], *found["CompositeAlarms"]))
+        kinds = ["MetricAlarm", "CompositeAlarm"]
+        found = self.clients("cloudwatch").describe_alarms(AlarmNames=alarms, AlarmTypes=kinds)
+        every = (*found["MetricAlarms"], *found["CompositeAlarms"])
+        return sorted(one["AlarmName"] for one in every if one["StateValue"] == "ALARM")
 
     def _cancel(self) -> None:
         self._call("cancel_instance_refresh")

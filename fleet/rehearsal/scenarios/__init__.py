@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fleet.rehearsal.errors import UnknownScenarioError
+from fleet.rehearsal.scenarios.rollout import Rollout
 from fleet.rehearsal.scenarios.scaling import Scaling
 from fleet.rehearsal.scenarios.scenario import Outcome, Scenario, Stage
 from fleet.rehearsal.scenarios.spot_dry import SpotDry
 
 __all__ = ["SCENARIOS", "Outcome", "Scenario", "Stage", "named"]
 
-SCENARIOS: Mapping[str, Scenario] = {"scaling": Scaling(), "spot-dry": SpotDry()}
+SCENARIOS: Mapping[str, Scenario] = {"rollout": Rollout(), "scaling": Scaling(), "spot-dry": SpotDry()}
 
 
 def named(names: tuple[str, ...], scenarios: Mapping[str, Scenario] = SCENARIOS) -> tuple[Scenario, ...]:
