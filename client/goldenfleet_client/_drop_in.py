@@ -16,9 +16,11 @@ import requests
 from text_generation.errors import parse_error
 from text_generation.types import (
     ChatComplete,
+    ChatCompletionChunk,
     ChatRequest,
     Parameters,
     Response,
+    StreamResponse,
 )
 from text_generation.types import Request as TgiRequest
 
@@ -107,7 +109,7 @@ class Calls:
     def _tokens(self, arguments: dict[str, Any], timeouts: Timeouts) -> Script[None]:
         request = _generation(arguments, stream=True)
         parameters = seeded(request["parameters"], self._random())
-        return self._streamed(TokenAccount(request["inputs"], parameters), timeouts)
+        return self._streamed(TokenAccount(request["inputs"], parameters, StreamResponse), timeouts)
 
     def _chat(self, arguments: dict[str, Any], timeouts: Timeouts) -> Script[ChatComplete]:
         return self._whole(
@@ -115,7 +117,7 @@ class Calls:
         )
 
     def _chunks(self, arguments: dict[str, Any], timeouts: Timeouts) -> Script[None]:
-        return self._streamed(ChatAccount(chat(_chat(arguments), stream=True)), timeouts)
+        return self._streamed(ChatAccount(chat(_chat(arguments), stream=True), ChatCompletionChunk), timeouts)
 
 
 def _understood(parse: Callable[[Any], T], answer: Any) -> T:

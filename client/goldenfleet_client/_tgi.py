@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ._calls import CHAT, STREAMED, Request
 from ._retry import Failure
 from ._stops import Stops
-from ._transcript import Transcript, read_event, text_of
+from ._transcript import Transcript, read_event, text_of, whole_numbers
 
 # They count generated tokens, or constrain them by what came before: a continuation would start anew.
 _NOT_CONTINUABLE = ("frequency_penalty", "grammar", "truncate", "watermark")
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p")
 _LARGEST_SEED = 2**63 - 1
+
+# Makes a piece of one of text-generation's types. Raises ValueError for what is none.
+Make = Callable[..., object]
 
 
 def whole(body: Mapping[str, object]) -> Request:
@@ -32,8 +35,9 @@ class TokenAccount:
     """An Account of TGI's token events. A continuation starts from token ids where the service tells those
     of the prompt, as Goldenfleet does, else from text."""
 
-    def __init__(self, inputs: str, parameters: Mapping[str, object]) -> None:
+    def __init__(self, inputs: str, parameters: Mapping[str, object], make: Make) -> None:
         self._inputs = inputs
+        self._make = make
         self._parameters = {**parameters, "return_token_ids": True}
         self._stops = Stops({"stop": parameters.get("stop")})
         self._texts: list[str] = []
@@ -78,18 +82,19 @@ class TokenAccount:
         event = read_event(data)
         if isinstance(event, Failure):
             return event
-        token = event.get("token")
-        if not isinstance(token, dict) or type(token.get("id")) is not int:
-            return Failure("junk", "an event without a token")
+        try:
+            self._make(**event)
+        except (TypeError, ValueError) as exc:
+            return Failure("junk", "an event that is not TGI's", cause=exc)
         ids = event.get("prompt_token_ids")
-        if not self.tokens and isinstance(ids, list):
+        if not self.tokens and whole_numbers(ids):
             self._prompt_ids = ids
         self._held.append(event)
-        if event.get("generated_text") is None and not token.get("text"):
+        if event.get("generated_text") is None and not event["token"]["text"]:
             # Half a character: told with the token that completes it, or made again after a cut.
             return ()
         pieces, self._held = self._held, []
-        return [self._told(piece) for piece in pieces]
+        return [self._make(**self._told(piece)) for piece in pieces]
 
     def _told(self, event: dict[str, Any]) -> dict[str, Any]:
         token, final = event["token"], event.get("generated_text") is not None
@@ -98,7 +103,7 @@ class TokenAccount:
             return self._end_here(event, across)
         if not (final and token.get("special")):
             self._texts.append(token["text"])
-            self._ids.append(token["id"])
+            self._ids.append(int(token["id"]))
         if "index" in event and isinstance(event["index"], int):
             event = {**event, "index": event["index"] + self._before}
         return self._ended(event) if final else event
@@ -115,7 +120,7 @@ class TokenAccount:
 
     def _end_here(self, event: dict[str, Any], belongs: str) -> dict[str, Any]:
         self._texts.append(belongs)
-        self._ids.append(event["token"]["id"])
+        self._ids.append(int(event["token"]["id"]))
         self.stopped, self.finish_reason = True, "stop_sequence"
         return {
             **event,
@@ -163,38 +168,51 @@ _HEAD = ("id", "created", "model", "system_fingerprint")
 class ChatAccount(Transcript):
     """A chat whose pieces are chunks as TGI sends them, all under the head of the first."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, make: Make) -> None:
         super().__init__(request)
-        self._head: dict[str, object] = {}
+        self._make = make
+        self._head: Mapping[str, object] = {}
 
     def take(self, data: str) -> Sequence[object] | Failure:
         event = read_event(data)
         if isinstance(event, Failure):
             return event
-        begun = bool(self._head)
+        head, choice = (
+            self._head or {name: event[name] for name in _HEAD if name in event},
+            _first_choice(event),
+        )
+        try:
+            piece = self._chunk(head, _delta(choice), choice.get("finish_reason")) if choice else None
+        except (TypeError, ValueError) as exc:
+            return Failure("junk", "a chunk that is not TGI's", cause=exc)
         said = self.take_event(event)
         if isinstance(said, Failure):
             return said
-        choices = event.get("choices")
-        if not isinstance(choices, list) or not choices:
+        # The role alone, which a second attempt says again, or usage, which nobody asked for.
+        begun, self._head = bool(self._head), head
+        if not choice or (begun and not said and not choice.get("finish_reason")):
             return ()
-        self._head = self._head or {name: event[name] for name in _HEAD if name in event}
-        reason = choices[0].get("finish_reason")
-        if begun and not said and not reason:
-            # The role, which a second attempt says again.
-            return ()
-        whole_delta = choices[0].get("delta") if said == text_of(choices[0]) else None
-        return (
-            self._chunk(whole_delta or {"content": said}, self.finish_reason if self.stopped else reason),
-        )
+        return (self._chunk(head, {"content": said}, self.finish_reason) if self.stopped else piece,)
 
     def end_if_full(self) -> Sequence[object]:
         before = self.finish_reason
         super().end_if_full()
-        return (self._chunk({}, self.finish_reason),) if before != self.finish_reason else ()
+        return (self._chunk(self._head, {}, self.finish_reason),) if before != self.finish_reason else ()
 
-    def _chunk(self, delta: Mapping[str, object], reason: str | None) -> dict[str, object]:
+    def _chunk(self, head: Mapping[str, object], delta: Mapping[str, object], reason: object) -> object:
         said = {"role": "assistant", "content": "", "tool_calls": None, **delta}
         choice = {"index": 0, "delta": said, "logprobs": None, "finish_reason": reason}
         shape = {"object": "chat.completion.chunk", "system_fingerprint": "goldenfleet"}
-        return {**shape, **self._head, "choices": [choice]}
+        return self._make(**{**shape, **head, "choices": [choice]})
+
+
+def _first_choice(event: Mapping[str, object]) -> Mapping[str, object]:
+    choices = event.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _delta(choice: Mapping[str, object]) -> Mapping[str, object]:
+    """A chat's; made of the text where a completion continues it."""
+    delta = choice.get("delta")
+    return delta if isinstance(delta, dict) else {"content": text_of(choice)}

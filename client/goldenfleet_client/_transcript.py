@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from ._calls import Request, continuation_from_ids, continuation_from_text, has_text_prompt, not_continuable
 from ._retry import Failure, error_event
@@ -104,7 +104,7 @@ class Transcript:
         belongs = self._stops.across(text)
         if belongs is not None:
             self.finish_reason, self.stopped, text, ids = "stop", True, belongs, None
-        if _whole_numbers(ids) and ids:
+        if whole_numbers(ids) and ids:
             self._take_ids(ids, said=bool(text or choice.get("finish_reason")))
         elif text:
             self._all_text_has_ids = False
@@ -125,7 +125,7 @@ class Transcript:
 
     def _take_prompt_ids(self, holder: Mapping[str, object]) -> None:
         ids = holder.get("prompt_token_ids")
-        if self._prompt_ids is None and _whole_numbers(ids):
+        if self._prompt_ids is None and whole_numbers(ids):
             self._prompt_ids = list(ids)
 
     def _take_usage(self, usage: object) -> None:
@@ -186,7 +186,7 @@ def _listed_prompt(request: Request) -> list[int] | None:
     return prompt if isinstance(prompt, list) else None
 
 
-def read_event(data: str) -> dict[str, object] | Failure:
+def read_event(data: str) -> dict[str, Any] | Failure:
     """One event's JSON object, unless it is an error."""
     try:
         event = json.loads(data)
@@ -197,7 +197,7 @@ def read_event(data: str) -> dict[str, object] | Failure:
     return error_event(event) if event.get("error") else event
 
 
-def _whole_numbers(ids: object) -> TypeGuard[list[int]]:
+def whole_numbers(ids: object) -> TypeGuard[list[int]]:
     return isinstance(ids, list) and all(type(token) is int for token in ids)
 
 

@@ -69,7 +69,7 @@ class Client(Calls):
     ) -> ChatComplete | Iterator[ChatCompletionChunk]:
         arguments = dict(locals())
         if stream:
-            return self._each(self._chunks(arguments, self._silence), ChatCompletionChunk)
+            return self._each(self._chunks(arguments, self._silence))
         return self._only(self._chat(arguments, self._whole_answer))
 
     def generate(
@@ -114,7 +114,7 @@ class Client(Calls):
         top_n_tokens: int | None = None,
         grammar: Grammar | None = None,
     ) -> Iterator[StreamResponse]:
-        yield from self._each(self._tokens(dict(locals()), self._silence), StreamResponse)
+        yield from self._each(self._tokens(dict(locals()), self._silence))
 
     def _only(self, script: Script[T]) -> T:
         with as_requests():
@@ -123,12 +123,12 @@ class Client(Calls):
         assert run.result is not None
         return run.result
 
-    def _each(self, script: Script[None], kind: Any) -> Iterator[Any]:
+    def _each(self, script: Script[None]) -> Iterator[Any]:
         run = self._run(script)
         try:
             with as_requests():
                 while (piece := run.advance()) is not None:
-                    yield kind(**piece)  # type: ignore[arg-type]
+                    yield piece
         finally:
             run.close()
 
@@ -171,7 +171,7 @@ class AsyncClient(Calls):
     ) -> ChatComplete | AsyncIterator[ChatCompletionChunk]:
         arguments = dict(locals())
         if stream:
-            return self._each(self._chunks(arguments, self._limits), ChatCompletionChunk)
+            return self._each(self._chunks(arguments, self._limits))
         return await self._only(self._chat(arguments, self._limits))
 
     async def generate(
@@ -216,7 +216,7 @@ class AsyncClient(Calls):
         top_n_tokens: int | None = None,
         grammar: Grammar | None = None,
     ) -> AsyncIterator[StreamResponse]:
-        async with aclosing(self._each(self._tokens(dict(locals()), self._limits), StreamResponse)) as each:
+        async with aclosing(self._each(self._tokens(dict(locals()), self._limits))) as each:
             async for response in each:
                 yield response
 
@@ -228,11 +228,11 @@ class AsyncClient(Calls):
         assert run.result is not None
         return run.result
 
-    async def _each(self, script: Script[None], kind: Any) -> AsyncGenerator[Any, None]:
+    async def _each(self, script: Script[None]) -> AsyncGenerator[Any, None]:
         async with aclosing(AsyncPools(self._tls)) as pools, aclosing(self._run(script, pools)) as run:
             with as_aiohttp():
                 while (piece := await run.advance()) is not None:
-                    yield kind(**piece)  # type: ignore[arg-type]
+                    yield piece
 
     def _run(self, script: Script[T], pools: AsyncPools) -> AsyncRun[T]:
         return AsyncRun(script, AsyncWire(self._endpoint, pools), self._on_event)

@@ -131,6 +131,7 @@ def test_every_client_has_a_recipe() -> None:
     """The table at the top of the page names the sections that there are."""
     wanted = {"goldenfleet_client", "text_generation", "openai", "langchain", "huggingface_hub", "curl"}
     assert wanted | {"anthropic", "goldenfleet_client, async"} == RECIPES.keys()
+    assert len(RECIPES) == len(re.findall(r"^```(?:python|sh)\ncurl|^```python", PAGE, re.MULTILINE))
     anchors = set(re.findall(r"\]\(#([^)]+)\)", PAGE))
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)}
     assert anchors <= headings
