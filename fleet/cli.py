@@ -30,7 +30,7 @@ from fleet.oncall_commands_doctor import doctor
 from fleet.oncall_commands_drain import drain, undrain
 from fleet.oncall_commands_nodes import connect, interrupt, logs
 from fleet.rollout_commands import rollout
-from fleet.stack_commands import destroy, preview, up
+from fleet.stack_commands import destroy, emulate, preview, up
 from fleet.terminal import USAGE, one_ctrl_c, overrides, told_plainly
 from images.cli import images
 from server.keys_cli import keys
@@ -75,6 +75,7 @@ main.add_command(load)
 main.add_command(connect)
 main.add_command(doctor)
 main.add_command(drain)
+main.add_command(emulate)
 main.add_command(interrupt)
 main.add_command(logs)
 main.add_command(notices)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from fleet import options
-from fleet.terminal import FAILED, USAGE, one_ctrl_c, overrides, told_plainly
+from fleet.terminal import CANCELLED, FAILED, USAGE, one_ctrl_c, overrides, told_plainly
 
 if TYPE_CHECKING:
     from fleet.deploy.outcome import Act, EngineName, Outcome
@@ -32,7 +33,15 @@ Examples:
 \b
 Exit codes: 0 done, 1 it failed or policies forbid it (or a preview found changes that
 --expect-no-changes forbids),
-2 it cannot start as asked or was not confirmed, 130 Ctrl-C.
+2 it cannot start as asked, 8 it was not confirmed, 130 Ctrl-C.
+"""
+_EMULATING = """\b
+Examples:
+  goldenfleet emulate
+  goldenfleet emulate --stack prod --port 0
+
+\b
+Exit codes: 0 ended by Ctrl-C, 1 the port is taken, 2 the settings cannot be used.
 """
 
 
@@ -199,6 +208,27 @@ def destroy(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
         what.show(what.outcome("destroy", engine.destroy(_telling(what))))
 
 
+@click.command(epilog=_EMULATING)
+@click.option("--stack", default="rehearsal", show_default=True, help="Whose images are to be there.")
+@click.option(
+    "--port", default=5000, type=click.IntRange(0, 65535), show_default=True, help="0 takes a free one."
+)
+@options.changes
+@options.project
+def emulate(stack: str, port: int, config: tuple[str, ...], project: Path) -> None:
+    """Run an empty emulated AWS on this machine until Ctrl-C, to deploy to: no nodes run in it."""
+    with told_plainly(USAGE, _STOPPED):
+        from fleet.deploy.rehearsed import Nobody, empty_account
+        from fleet.stack.settings import load_settings
+
+        settings = load_settings(project, stack, overrides(config))
+    with told_plainly(FAILED, _STOPPED), one_ctrl_c(), empty_account(settings, Nobody(), port) as url:
+        click.echo(url)
+        click.echo("It has nothing but the stack's images. Ctrl-C ends it.", err=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
 def _previewing(what: _Asked) -> Callable[[], Result]:
     """Raises GoldenfleetError for what cannot be previewed as asked."""
     if what.engine == "pulumi" or what.endpoint_url:
@@ -226,7 +256,7 @@ def _confirm(question: str) -> None:
         click.echo(err=True)
     if not agreed:
         click.echo("goldenfleet: not confirmed, and nothing was done (--yes does not ask)", err=True)
-        sys.exit(USAGE)
+        sys.exit(CANCELLED)
 
 
 def _telling(what: _Asked) -> OnStep:

@@ -13,7 +13,7 @@ import click
 
 from fleet.errors import GoldenfleetError
 
-FAILED, USAGE, AUTH, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, AUTH, CANCELLED, INTERRUPTED = 1, 2, 3, 8, 130
 _NAMESPACES = ("goldenfleet:", "aws:")
 
 

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from fleet.deploy.endpoint import emulated
 from fleet.rehearsal.engine import PulumiEngine, WarmHost
 from fleet.rehearsal.engine.steps import OnStep, Result
 from fleet.stack.imports import AHEAD
 from fleet.stack.settings import Settings
+
+if TYPE_CHECKING:
+    from fleet.rehearsal.cloud import InstanceListener, InstanceView
+
+_TIME_SCALE = 0.1
 
 
 def default_state(project: Path, stack: str) -> Path:
@@ -37,11 +43,10 @@ def preview_on_nothing(
     project: Path, stack: str, config: Mapping[str, str], settings: Settings, on_step: OnStep
 ) -> Result:
     """What `up` would do in an empty account that has an image in each channel. Raises GoldenfleetError."""
-    images: set[tuple[str, str]] = {(tier.recipe, tier.channel) for tier in settings.tiers}
     with (
         # While moto is imported, which takes as long.
         WarmHost(AHEAD) as warm,
-        _empty_account(stack, images) as url,
+        empty_account(settings, _Never()) as url,
         TemporaryDirectory(prefix="goldenfleet-preview-") as folder,
     ):
         state = Path(folder) / "state.json"
@@ -50,16 +55,27 @@ def preview_on_nothing(
 
 
 @contextmanager
-def _empty_account(stack: str, images: set[tuple[str, str]]) -> Iterator[str]:
+def empty_account(settings: Settings, listener: InstanceListener, port: int = 0) -> Iterator[str]:
+    """The endpoint of an emulated AWS that holds an image in each of the tiers' channels, and no more."""
     from fleet.rehearsal.cloud import Cloud  # starts moto, which no other act of this module needs
 
-    with Cloud(time_scale=0.1, seed=1, listener=_Nobody()) as cloud:
-        for recipe, channel in sorted(images):
-            cloud.register_image(recipe, stack, channel)
+    with Cloud(time_scale=_TIME_SCALE, seed=1, listener=listener, port=port) as cloud:
+        for recipe, channel in sorted({(tier.recipe, tier.channel) for tier in settings.tiers}):
+            cloud.register_image(recipe, settings.stack, channel)
         yield cloud.endpoint_url
 
 
-class _Nobody:
+class Nobody:
+    """Instances on which nothing runs."""
+
+    def launched(self, instance: InstanceView) -> None:
+        pass
+
+    def killed(self, instance_id: str) -> None:
+        pass
+
+
+class _Never:
     """A preview launches no instance."""
 
     def launched(self, instance: object) -> None:

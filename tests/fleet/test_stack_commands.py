@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +30,13 @@ import pulumi
 pulumi.CustomResource("aws:sqs/queue:Queue", "jobs", {"visibilityTimeoutSeconds": 3})
 """
 CHECKOUT = Path(__file__).parents[2]
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fleet.cli import main
+main()
+"""
+DEADLINE_SECONDS = 60
 Run = Callable[..., Result]
 
 
@@ -93,12 +104,12 @@ def test_a_stack_lives_from_preview_to_destroy(run, endpoint, project) -> None:
 
 @pytest.mark.parametrize("act", ["up", "destroy"])
 def test_nothing_is_done_unless_a_person_says_so(act, run, endpoint) -> None:
-    """A no, and nobody there to answer, both end with exit code 2."""
+    """A no, and nobody there to answer, both end with exit code 8."""
     before = run("up", "--yes") if act == "destroy" else None
     there = len(queues(endpoint))
     for said in ("n\n", ""):
         refused = run(act, said=said)
-        assert (refused.exit_code, "nothing was done" in refused.stderr) == (2, True), refused.output
+        assert (refused.exit_code, "nothing was done" in refused.stderr) == (8, True), refused.output
         assert len(queues(endpoint)) == there
     agreed = run(act, said="y\n")
     assert agreed.exit_code == 0, agreed.output
@@ -182,6 +193,28 @@ def test_without_pulumi_the_person_is_told_so(run, monkeypatch, tmp_path) -> Non
     monkeypatch.setenv("PATH", str(tmp_path))
     refused = run("up", "--yes", "--engine", "pulumi")
     assert (refused.exit_code, "no pulumi on the PATH" in refused.stderr) == (2, True)
+
+
+def test_an_emulated_account_is_there_until_ctrl_c(run) -> None:
+    """With the stack's images and nothing else; its address is all that stdout has."""
+    words = [sys.executable, "-c", COMMAND, "emulate", "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as command:
+        try:
+            assert command.stdout is not None
+            url = command.stdout.readline().strip()
+            assert queues(url) == []
+            preview = CliRunner().invoke(main, ["preview", "--endpoint-url", url, "--json"])
+            assert preview.exit_code == 0, preview.output
+            os.killpg(command.pid, signal.SIGINT)
+            assert command.wait(DEADLINE_SECONDS) == 0
+        finally:
+            command.kill()
+
+
+def test_a_port_that_is_taken_is_told_plainly(endpoint) -> None:
+    """Whoever has it."""
+    taken = CliRunner().invoke(main, ["emulate", "--port", endpoint.rpartition(":")[2]])
+    assert (taken.exit_code, "port" in taken.stderr) == (1, True), taken.output
 
 
 def test_the_projects_own_stacks_are_previewed_in_an_empty_account() -> None:
