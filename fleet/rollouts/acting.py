@@ -10,7 +10,7 @@ from typing import Literal
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import AwsFailed
 from fleet.rollouts.errors import NoSuchTier, NothingRuns, NotOver
-from fleet.rollouts.reading import RolloutView, load_rollouts, raw_last
+from fleet.rollouts.reading import RolloutView, load_rollouts, raw_last, raw_policy
 from fleet.rollouts.starting import Wish, roll_out
 from fleet.rollouts.words import headline, plan_to_cancel, plan_to_retry, plan_to_roll_back
 
@@ -95,7 +95,9 @@ def do(aws: Aws, act: Act, view: RolloutView) -> str:
         last = raw_last(aws, view.group)
         if last is None:
             return ""
-        wish = Wish(view.group, last["DesiredConfiguration"], last.get("Preferences", {}))
+        # A one-way refresh was begun by what the group says still.
+        towards = last.get("DesiredConfiguration") or {"MixedInstancesPolicy": raw_policy(aws, view.group)}
+        wish = Wish(view.group, towards, last.get("Preferences", {}))
         return roll_out(aws.client, wish).refresh
     operation = "cancel" if act == "cancel" else "rollback"
     call = f"autoscaling.{operation}_instance_refresh"

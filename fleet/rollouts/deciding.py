@@ -65,6 +65,29 @@ def next_step(
     return "nothing" if on_its_way else "replace"
 
 
+def by_requirements(policy: Policy) -> bool:
+    """Whether AWS chooses the types. A refresh of such a group takes no desired configuration, and so has no
+    way back, nor does it skip what matches ("How an instance refresh works", Limitations, Auto Scaling guide).
+    """
+    overrides: Sequence[Mapping[str, Any]] = policy.get("LaunchTemplate", {}).get("Overrides", ())
+    return any("InstanceRequirements" in override for override in overrides)
+
+
+def next_step_one_way(
+    wanted: Policy, now: Policy, members: Collection[str], running: Mapping[str, Any] | None
+) -> Step:
+    """As `next_step`, where the group is changed first and its nodes follow: never `roll back`."""
+    if running is not None:
+        on_its_way = running["Status"] in ("Pending", "InProgress", "Baking")
+        return "nothing" if on_its_way and holds(now, wanted) else "replace"
+    return "nothing" if holds(now, wanted) and set(members) <= {version_of(now)} else "start"
+
+
+def one_way(preferences: Mapping[str, Any]) -> dict[str, Any]:
+    """`preferences` without what needs a desired configuration."""
+    return {key: value for key, value in preferences.items() if key not in ("AutoRollback", "SkipMatching")}
+
+
 def without_ringing(preferences: Mapping[str, Any], ringing: Collection[str]) -> dict[str, Any]:
     """`preferences` without alarms that ring already: they cannot tell a bad image from a good one, and a
     rollout may be what silences them.

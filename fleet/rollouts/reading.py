@@ -98,10 +98,18 @@ def raw_last(aws: Aws, group: str) -> dict[str, Any] | None:
     return next((dict(one) for one in answer["InstanceRefreshes"]), None)
 
 
+def raw_policy(aws: Aws, group: str) -> dict[str, Any]:
+    """The group's own, as AWS says it. Raises OnCallError."""
+    named = {"AutoScalingGroupNames": [group]}
+    found = aws.pages("autoscaling.describe_auto_scaling_groups", "AutoScalingGroups", **named)
+    return next((dict(one["MixedInstancesPolicy"]) for one in found), {})
+
+
 def _view(aws: Aws, group: Mapping[str, Any]) -> RolloutView:
     name, told = group["AutoScalingGroupName"], tags(group)
     last, now = raw_last(aws, name), group.get("MixedInstancesPolicy", {})
-    towards = (last or {}).get("DesiredConfiguration", {}).get("MixedInstancesPolicy", {})
+    # Without a desired configuration a refresh goes towards what the group says.
+    towards = (last or {}).get("DesiredConfiguration", {}).get("MixedInstancesPolicy", now)
     images = _images(aws, [now, towards])
     return RolloutView(
         tier=told.get(TIER_TAG, ""),

@@ -17,7 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from fleet.rollouts.deciding import (
     RUNNING,
+    by_requirements,
     next_step,
+    next_step_one_way,
+    one_way,
     specification,
     version_of,
     with_base_kept,
@@ -25,7 +28,7 @@ from fleet.rollouts.deciding import (
     without_ringing,
 )
 from fleet.rollouts.errors import NotOver, RolloutRefused
-from fleet.rollouts.spelling import as_request
+from fleet.rollouts.spelling import as_request, holds
 
 _CANCEL_SECONDS = 1800.0
 _POLL_SECONDS = 2.0
@@ -95,6 +98,8 @@ class _Group:
             wanted = with_version(wanted, version_of(now))
         wanted = with_base_kept(wanted, None if before is None else self._policy(before), now)
         members = [one["LaunchTemplate"]["Version"] for one in found["Instances"] if "LaunchTemplate" in one]
+        if by_requirements(wanted) or by_requirements(now):
+            return self._go_one_way(wanted, now, members, wish.preferences)
         match next_step(wanted, now, members, self._running()):
             case "nothing":
                 return Begun()
@@ -104,15 +109,32 @@ class _Group:
                 self._cancel()
         return self._start(wanted, wish.preferences)
 
-    def _start(self, policy: dict[str, Any], wished: Mapping[str, Any]) -> Begun:
+    def _go_one_way(
+        self, wanted: dict[str, Any], now: Mapping[str, Any], members: list[str], wished: Mapping[str, Any]
+    ) -> Begun:
+        """Where AWS takes no desired configuration. What came before comes back by another rollout only."""
+        step = next_step_one_way(wanted, now, members, self._running())
+        if step == "nothing":
+            return Begun()
+        if step == "replace":
+            self._cancel()
+        if not holds(now, wanted):
+            self._call("update_auto_scaling_group", MixedInstancesPolicy=wanted)
+        return self._start(None, wished)
+
+    def _start(self, policy: dict[str, Any] | None, wished: Mapping[str, Any]) -> Begun:
+        """Towards `policy`, or towards what the group says."""
         preferences = as_request(self._shape("Preferences"), wished)
+        towards = {"DesiredConfiguration": {"MixedInstancesPolicy": policy}} if policy else {}
+        if policy is None:
+            preferences = one_way(preferences)
         watched = preferences.get("AlarmSpecification", {}).get("Alarms", [])
         ringing = self._ringing(watched) if watched else []
         started = self._call(
             "start_instance_refresh",
             Strategy="Rolling",
-            DesiredConfiguration={"MixedInstancesPolicy": policy},
             Preferences=without_ringing(preferences, ringing),
+            **towards,
         )
         return Begun(str(started["InstanceRefreshId"]), tuple(ringing))
 

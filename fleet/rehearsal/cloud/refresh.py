@@ -43,6 +43,7 @@ def start(world: World, group: Group, wanted: Mapping[str, Any]) -> Refresh:
     preferences = dict(wanted.get("Preferences") or {})
     _require_preferences(preferences)
     configuration = wanted.get("DesiredConfiguration")
+    _require_named_types(group.moto, preferences, configuration)
     configured = _configured(world, group.moto, configuration) if configuration else {}
     if _is_true(preferences.get("AutoRollback")):
         _require_rollback(group.moto, configured)
@@ -170,6 +171,19 @@ def _require_preferences(preferences: Mapping[str, Any]) -> None:
         )
 
 
+def _require_named_types(
+    moto: FakeAutoScalingGroup, preferences: Mapping[str, Any], configuration: Mapping[str, Any] | None
+) -> None:
+    """See "How an instance refresh works", Limitations (Auto Scaling user guide)."""
+    policies = (moto.mixed_instances_policy, (configuration or {}).get("MixedInstancesPolicy"))
+    overrides = [o for p in policies for o in ((p or {}).get("LaunchTemplate") or {}).get("Overrides") or []]
+    asked = configuration or _is_true(preferences.get("SkipMatching"))
+    if asked and any(override.get("InstanceRequirements") for override in overrides):
+        raise ValidationError(
+            "A group with InstanceRequirements supports neither SkipMatching nor DesiredConfiguration."
+        )
+
+
 def _require_rollback(moto: FakeAutoScalingGroup, configured: Mapping[str, Any]) -> None:
     """AWS can only roll back to what is pinned."""
     if not configured:
@@ -190,7 +204,7 @@ def _is_true(value: Any) -> bool:
 
 
 def _shown(group: Group, refresh: Refresh) -> dict[str, Any]:
-    left = refresh.total - refresh.percent * refresh.total // 100
+    left = max(0, refresh.total - refresh.settled)
     rollback = refresh.rollback
     shown: dict[str, Any] = {
         "InstanceRefreshId": refresh.refresh_id,
