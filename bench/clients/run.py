@@ -148,7 +148,8 @@ class Counted:
         return prompt, text_of(key, len(read_prompt({"prompt": prompt}).ids), self._crowd.tokens)
 
     def _failed(self, exc: Exception, verdict: Verdict) -> Verdict:
-        self.errors[type(exc).__name__] += 1
+        # Without what differs from one request to the next.
+        self.errors[f"{type(exc).__name__}: {str(exc).partition(' (request')[0][:120]}"] += 1
         return verdict
 
 

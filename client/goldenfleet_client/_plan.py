@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeAlias, TypeVar
 
 from . import errors
 from ._calls import Request
-from ._retry import Failure, RetryBudget, needs_budget, refusal, wait_s
+from ._retry import Failure, RetryBudget, most_in_a_row, needs_budget, refusal, wait_s
 from ._sse import SseDecoder
 from ._transcript import Account, Transcript
 from .types import Event, GaveUp, Generation, Resumed, Retried, RetryPolicy, Timeouts
@@ -323,7 +323,7 @@ def _why_not(call: Call, failure: Failure, pause_s: float, progressed: bool) -> 
         return f"the next attempt would be past the deadline of {call.means.timeouts.total:g} s"
     if pause_s > policy.longest_wait_s and failure.retry_after_s is not None:
         return f"the service asks to wait {failure.retry_after_s:g} s"
-    if call.failures_in_a_row > policy.retries:
+    if call.failures_in_a_row > most_in_a_row(policy, failure):
         return f"{call.failures_in_a_row} attempts in a row failed"
     if not progressed and needs_budget(failure) and not call.means.budget.withdraw():
         return "the client's retry budget is used up"

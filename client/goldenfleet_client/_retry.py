@@ -33,15 +33,18 @@ _FINAL_CODES = frozenset({"resume_unsupported"})
 # Nobody who was told the same moment should come back in the same moment.
 _RETRY_AFTER_SPREAD = 0.25
 
-FailureKind = Literal["unreachable", "timeout", "lost", "cut", "status", "event", "junk"]
-_GATEWAY_GONE: Final[frozenset[FailureKind]] = frozenset({"unreachable", "lost", "cut"})
+FailureKind = Literal["unreachable", "timeout", "lost", "cut", "unserved", "status", "event", "junk"]
+# Behind a balancer that has not noticed yet.
+_GATEWAY_LOST: Final[frozenset[FailureKind]] = frozenset({"lost", "cut", "unserved"})
+_GATEWAY_GONE: Final[frozenset[FailureKind]] = _GATEWAY_LOST | {"unreachable"}
+_BALANCERS = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why one attempt did not finish. `unreachable`: nothing was sent; `lost`: no answer began; `cut`: it
-    began and broke off. `others_left`: another address of the service is yet untried. `envelope`: the
-    service's own error, as JSON."""
+    began and broke off; `unserved`: a balancer answered in a gateway's place. `others_left`: another address
+    of the service is yet untried. `envelope`: the service's own error, as JSON."""
 
     kind: FailureKind
     detail: str
@@ -105,6 +108,11 @@ def needs_budget(failure: Failure) -> bool:
     return failure.kind not in _GATEWAY_GONE and failure.code != "node_draining"
 
 
+def most_in_a_row(policy: RetryPolicy, failure: Failure) -> int:
+    """Attempts in a row after which one more is not made."""
+    return policy.losses if failure.kind in _GATEWAY_LOST else policy.retries
+
+
 def backoff_s(policy: RetryPolicy, failures: int, random: float) -> float:
     """Full jitter: anywhere between nothing and the doubled base. `failures` counts from 1."""
     return random * min(policy.cap_s, policy.base_s * 2.0 ** (failures - 1))
@@ -147,7 +155,10 @@ def refusal(status: int, headers: Mapping[str, str], envelope: object, now: date
     retryable = asked == "true" or (asked != "false" and status in RETRYABLE_STATUS)
     detail = f"HTTP {status}: {message or 'no explanation'}"
     asked_s = retry_after_s(headers, now)
-    return Failure("status", detail, retryable, status, code, asked_s, envelope=envelope)
+    # What speaks the API says why; a load balancer of its own has a page, or nothing, and no request id.
+    unserved = status in _BALANCERS and not isinstance(envelope, Mapping) and "x-request-id" not in headers
+    kind: FailureKind = "unserved" if unserved else "status"
+    return Failure(kind, detail, retryable, status, code, asked_s, envelope=envelope)
 
 
 def error_event(envelope: object) -> Failure:

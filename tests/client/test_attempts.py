@@ -195,6 +195,33 @@ def test_the_deadline_ends_a_stream_in_its_middle(callers: Any, service: Any, ac
     assert outcome.error.text == "Der Mond ist auf"
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("page", [b"", b"<html>Bad Gateway</html>", b"upstream connect error"])
+def test_a_balancer_that_has_not_noticed_yet(
+    callers: Any, service: Any, acts: Any, status: int, page: bytes
+) -> None:
+    """A balancer may send call after call to a gateway that is gone: patience for it is longer than for a
+    service that speaks for itself, and the budget does not pay for it."""
+    service.then(*[acts.answer(status, page)] * 12, acts.whole)
+    assert callers(service.url, budget_minimum=0).call("generate", "x").attempts == 13
+
+
+def test_a_balancer_that_never_notices(callers: Any, service: Any, acts: Any) -> None:
+    """That patience ends; what was answered last is raised."""
+    service.then(acts.answer(503, b""))
+    error = callers(service.url, budget_minimum=0).outcome("generate", "x").error
+    assert isinstance(error, ServerFailed)
+    assert (error.status, error.attempts) == (503, 13)
+
+
+def test_a_service_that_speaks_for_itself(callers: Any, service: Any, acts: Any) -> None:
+    """An error envelope, or a request id, is a gateway's own: five attempts, and the budget pays."""
+    service.then(*[acts.refuse(503)] * 5, acts.answer(503, b"", "x-request-id: r"))
+    caller = callers(service.url, budget_minimum=8)
+    assert [caller.outcome("generate", "x").error.attempts for _ in range(2)] == [5, 5]
+    assert caller.outcome("generate", "x").error.attempts == 1
+
+
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 def test_the_deadline_ends_what_never_pauses(callers: Any, service: Any, acts: Any, streamed: bool) -> None:
     """An answer whose pieces come without a pause is no exception to the deadline."""

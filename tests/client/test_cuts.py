@@ -191,7 +191,7 @@ def test_a_stream_is_not_resumed_for_ever(callers: Any, service: Any, acts: Any)
 def test_no_progress_is_not_retried_for_ever(callers: Any, service: Any, acts: Any) -> None:
     """Cuts without a new token count as failures in a row."""
     service.then(acts.speak(events=2, cut=acts.reset), acts.speak(events=0, cut=acts.reset))
-    outcome = callers(service.url, budget_minimum=100).read()
+    outcome = callers(service.url, retry=RetryPolicy(losses=4)).read()
     assert isinstance(outcome.error, StreamTruncated)
     assert outcome.error.attempts == len(service.seen) == 6
     assert outcome.error.__cause__ is not None

@@ -54,7 +54,7 @@ async def test_every_kind_of_loss_is_counted_as_what_it_is() -> None:
     """A failure before and after a stream began, an early end without an error, and another's text."""
     counted = await ask_all(Failing(), CROWD)
     assert counted.counts == {"ok": 5, "lost": 1, "unbegun": 1, "cut": 2, "short": 2, "wrong": 1}
-    assert counted.errors == {"OSError": 4}
+    assert counted.errors == {"OSError: gone": 4}
     assert len(counted.seconds) == 5
 
 
