@@ -106,7 +106,8 @@ def watch(nodes: tuple[str, ...], stack: str | None, rehearsal: bool, every_s: f
         from fleet.oncall.waiting import wait_for
 
         aws = connect(stack, rehearsal=rehearsal)
-        snapshot = load_snapshot(aws)
+        # One that went in the meantime has come to the end that is waited for.
+        snapshot = load_snapshot(aws, ended=True)
         meant = resolve(snapshot.nodes, nodes)
         code = wait_for(aws, meant, snapshot.nodes, time.time(), as_json=as_json)
     sys.exit(code)
