@@ -38,10 +38,16 @@ class Addresses:
         return self._kept if self._clock() < self._kept_until else []
 
     def look_up(self) -> Sequence[str]:
-        """Blocks. Raises OSError."""
-        found = self._resolver(self._host, self._port)
-        if not found:
-            raise OSError(f"{self._host} has no address")
+        """Blocks. Raises OSError, unless there are addresses from before: a resolver that fails for a moment
+        must not stop calls to a service that is well."""
+        try:
+            found = self._resolver(self._host, self._port)
+            if not found:
+                raise OSError(f"{self._host} has no address")
+        except OSError:
+            if not self._kept:
+                raise
+            found = self._kept
         with self._lock:
             self._kept, self._kept_until = found, self._clock() + _KEPT_S
         return found

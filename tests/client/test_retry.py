@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from goldenfleet_client import RetryPolicy
-from goldenfleet_client._addresses import Route
+from goldenfleet_client._addresses import Addresses, Route
 from goldenfleet_client._retry import RetryBudget, backoff_s, error_event, refusal, retry_after_s
 from goldenfleet_client._sse import SseDecoder
 from hypothesis import given
@@ -130,3 +130,24 @@ def test_address_families_take_turns() -> None:
     tried = [route.choose(addresses, set(), 0.9) for _ in addresses]
     assert tried == ["fd00::2", "127.0.0.2", "fd00::1", "127.0.0.1"]
     assert Route().choose(addresses, {"fd00::1", "fd00::2"}, 0.0) == "127.0.0.1"
+
+
+def test_a_resolver_that_fails_for_a_moment() -> None:
+    """Addresses that were good serve until others are told; without any, the failure is the caller's."""
+    now, answers = [0.0], [["127.0.0.1"], OSError("try again"), [], ["127.0.0.2"]]
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    addresses = Addresses("llm.test", 80, resolve, lambda: now[0])
+    found = []
+    for _ in range(4):
+        found.append(addresses.look_up())
+        now[0] += 60.0
+        assert addresses.kept() == []
+    assert found == [["127.0.0.1"]] * 3 + [["127.0.0.2"]]
+    with pytest.raises(OSError, match="no address"):
+        Addresses("llm.test", 80, lambda _host, _port: [], lambda: 0.0).look_up()
