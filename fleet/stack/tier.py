@@ -63,9 +63,18 @@ class Tier(pulumi.ComponentResource):
         self.image_id = plan.image.id
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]
-        self.group = self._group(edge.target_group.arn, subnets, first)
+        drain, ready = drain_hook(plan.settings.drain.hook_seconds), self._ready_hooks()
+        self.group = self._group(edge.target_group.arn, subnets, first, [drain, *ready])
+        # It goes with the group: without it the nodes of a group that goes would be cut.
+        drain.of(self.group, self._name, pulumi.ResourceOptions(parent=self, retain_on_delete=True))
+        for hook in ready:
+            hook.of(self.group, self._name, self._child)
         scale(Scaled(plan.stack, plan.settings, self._name, self.group, edge, self._child))
         self.register_outputs({"autoScalingGroup": self.group.name})
+
+    def _ready_hooks(self) -> list[Hook]:
+        tier = self._plan.settings
+        return [ready_hook(tier.boot.grace_seconds)] if tier.warm_pool else []
 
     def _config(self) -> aws.ssm.Parameter:
         return aws.ssm.Parameter(
@@ -102,6 +111,7 @@ class Tier(pulumi.ComponentResource):
         target_group_arn: pulumi.Input[str],
         subnets: Sequence[pulumi.Input[str]],
         first: Sequence[pulumi.Resource],
+        hooks: Sequence[Hook],
     ) -> aws.autoscaling.Group:
         """No maintenance policy: capacity rebalance launches before it terminates, beyond max if need be."""
         tier = self._plan.settings
@@ -117,10 +127,7 @@ class Tier(pulumi.ComponentResource):
             ),
             warm_pool=warm_pool(tier.warm_pool) if tier.warm_pool else None,
             capacity_rebalance=True,
-            initial_lifecycle_hooks=[
-                drain_hook(tier.drain.hook_seconds),
-                *([ready_hook(tier.boot.grace_seconds)] if tier.warm_pool else []),
-            ],
+            initial_lifecycle_hooks=[hook.initially() for hook in hooks],
             health_check_type="ELB",
             health_check_grace_period=tier.boot.grace_seconds,
             default_instance_warmup=warmup_seconds(tier, self._plan.image),
@@ -136,8 +143,8 @@ class Tier(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=list(first),
-                # Scaling owns the one, rollouts the other: see rollout.py.
-                ignore_changes=["desired_capacity", "mixed_instances_policy"],
+                # Scaling owns the first, resources of their own the others: see rollout.py, and Hook.
+                ignore_changes=["desired_capacity", "mixed_instances_policy", "initial_lifecycle_hooks"],
             ),
         )
 
@@ -156,29 +163,51 @@ def _needs(
     )
 
 
-def drain_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+@dataclass(frozen=True)
+class Hook:
+    """A group has it from its first instance on, and its settings may change. For a change of
+    `initialLifecycleHooks` pulumi-aws makes a new group (ForceNew) and ends all nodes of the old one: so those
+    count once, and a resource of its own has what the hook shall be.
+    """
+
+    name: str
+    transition: str
+    seconds: int
+    result: str
+
+    def initially(self) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+        return aws.autoscaling.GroupInitialLifecycleHookArgs(
+            name=self.name,
+            lifecycle_transition=self.transition,
+            heartbeat_timeout=self.seconds,
+            default_result=self.result,
+        )
+
+    def of(self, group: aws.autoscaling.Group, name: str, opts: pulumi.ResourceOptions) -> None:
+        aws.autoscaling.LifecycleHook(
+            f"{name}-{self.name}",
+            name=self.name,
+            autoscaling_group_name=group.name,
+            lifecycle_transition=self.transition,
+            heartbeat_timeout=self.seconds,
+            default_result=self.result,
+            opts=opts,
+        )
+
+
+def drain_hook(seconds: int) -> Hook:
     """Both results of a terminate hook end the instance; CONTINUE lets other hooks run first, ABANDON would
     skip them.
     """
-    return aws.autoscaling.GroupInitialLifecycleHookArgs(
-        name="drain",
-        lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
-        heartbeat_timeout=seconds,
-        default_result="CONTINUE",
-    )
+    return Hook("drain", "autoscaling:EC2_INSTANCE_TERMINATING", seconds, "CONTINUE")
 
 
-def ready_hook(seconds: int) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+def ready_hook(seconds: int) -> Hook:
     """A node that is to wait in a warm pool is stopped as soon as it is launched, in the middle of its first
     boot, unless a hook holds it (Auto Scaling guide, "Use lifecycle hooks with a warm pool"). Control lets it
     go once it is ready; one that does not get so is given up, and another is launched.
     """
-    return aws.autoscaling.GroupInitialLifecycleHookArgs(
-        name="ready",
-        lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
-        heartbeat_timeout=seconds,
-        default_result="ABANDON",
-    )
+    return Hook("ready", "autoscaling:EC2_INSTANCE_LAUNCHING", seconds, "ABANDON")
 
 
 def user_data(role: str, tier: str, stack: str) -> str:

@@ -29,6 +29,7 @@ class Resource:
     inputs: Mapping[str, Any]
     dependencies: tuple[str, ...]
     ignore_changes: tuple[str, ...]
+    retain: bool
     refs: Mapping[str, list[str]]
     """Argument -> URNs of the resources that its value comes from."""
 

@@ -123,6 +123,7 @@ class Recorder(mocks.MockMonitor):
                 "inputs": rpc.deserialize_properties(request.object),
                 "dependencies": list(request.dependencies),
                 "ignore_changes": list(request.ignoreChanges),
+                "retain": request.retainOnDelete,
                 "refs": {key: list(of.urns) for key, of in request.propertyDependencies.items()},
             }
         )

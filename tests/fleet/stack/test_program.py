@@ -187,7 +187,7 @@ def test_groups_go_by_what_the_balancer_sees(registered: Registered, tier: str) 
     assert made.inputs["targetGroupArns"] == [f"arn:aws:{target_group.type}:{target_group.name}"]
     assert made.inputs["healthCheckGracePeriod"] > made.inputs["defaultInstanceWarmup"] > 0
     assert made.inputs["minSize"] <= made.inputs["desiredCapacity"] <= made.inputs["maxSize"]
-    assert made.ignore_changes == ("desiredCapacity", "mixedInstancesPolicy")
+    assert made.ignore_changes == ("desiredCapacity", "mixedInstancesPolicy", "initialLifecycleHooks")
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -146,6 +146,25 @@ def test_nodes_that_wait_are_ready_before_they_do(shape: Shape) -> None:
     assert "gf-rehearsal-notices-launch" not in rules
 
 
+def test_hooks_change_without_a_new_group(shape: Shape) -> None:
+    """Of a group that exists, pulumi-aws would replace it for a change of its initial hooks: each hook is a
+    resource, too, and the one that drains stays as long as the group does.
+    """
+    made = shape("warm pool")
+    hooks = {
+        r.name.removeprefix("gf-rehearsal-"): r for r in made.of("autoscaling/lifecycleHook:LifecycleHook")
+    }
+    assert set(hooks) == {"gateway-drain", "model-drain", "model-ready"}
+    for initial in group(made, "model")["initialLifecycleHooks"]:
+        own = hooks[f"model-{initial['name']}"]
+        assert {k: own.inputs[k] for k in initial} == initial
+        assert own.retain == (initial["name"] == "drain")
+    (short,) = [
+        r for r in shape("short drain").of("autoscaling/lifecycleHook:LifecycleHook") if "model" in r.name
+    ]
+    assert short.inputs["heartbeatTimeout"] == 30
+
+
 def test_a_drain_lasts_as_long_as_it_is_told(shape: Shape) -> None:
     """The hook and the deregistration together."""
     made = shape("short drain")
