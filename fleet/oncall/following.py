@@ -22,6 +22,7 @@ UNHEARD_S: Final = 30.0
 _OVERDUE_S: Final = 20.0
 _GONE_EVERY_S: Final = 2.0
 _GATEWAYS_S: Final = 3.0
+_LET_GO_BEFORE_S: Final = 3600.0  # a node may have gone before anybody watched
 _GONE: Final = ("shutting-down", "terminated", "stopping", "stopped")
 
 
@@ -113,7 +114,7 @@ class Follower:
 
     def _let_go(self) -> Mapping[str, str]:
         """Why the control handler let nodes go, which is all that is known of those that nobody here sees."""
-        events = read_history(self._aws, self._asked_at)
+        events = read_history(self._aws, self._asked_at - _LET_GO_BEFORE_S)
         completed = [one for one in events if one.event == "hook.completed" and one.instance_id]
         return {str(one.instance_id): str(one.fields.get("reason", "")) for one in completed}
 

@@ -288,8 +288,9 @@ def test_an_interruption_cannot_be_undone(rehearsed: Fleet) -> None:
     rehearsed.says(one, binding=True)
     refused = rehearsed.json("undrain", node, "--yes", code=4)
     assert "AWS takes it away" in refused["nodes"][0]["answer"]
-    watched = rehearsed.json("watch", node)
-    assert watched["ok"]
+    [watched] = json.loads(rehearsed.run("watch", node, "--json").stdout)["nodes"]
+    # Here the two minutes are 12 s, after which nobody is there to say how it went.
+    assert watched["ended"] in ("empty", "gone")
 
 
 def test_logs_and_a_shell_of_a_node(rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
