@@ -114,7 +114,7 @@ class Follower:
 
     def _let_go(self) -> Mapping[str, str]:
         """Why the control handler let nodes go, which is all that is known of those that nobody here sees."""
-        events = read_history(self._aws, self._asked_at - _LET_GO_BEFORE_S)
+        events = read_history(self._aws, max(0.0, self._asked_at - _LET_GO_BEFORE_S))
         completed = [one for one in events if one.event == "hook.completed" and one.instance_id]
         return {str(one.instance_id): str(one.fields.get("reason", "")) for one in completed}
 
