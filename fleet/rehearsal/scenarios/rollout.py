@@ -103,18 +103,15 @@ class _Story:
         self._until_over(act, "Successful", self._patience(whole=True))
         self._expect_images({act.image_id})
         self._expect_no_changes("once it is rolled out")
-        self._say(f"good image: every node replaced; {self._told(act)}")
+        self._tell("good image, every node replaced", act)
         return act
 
     def _unready(self, good: str) -> _Act:
         act = self._promote("an image whose nodes never get ready", spoiled=True)
         self._until_over(act, _ROLLED_BACK, self._patience(whole=False) + self._real(PATIENCE_SECONDS))
         self._expect_images({good})
-        self._say(
-            f"never ready: rolled back after {PATIENCE_SECONDS:g} s of AWS's time without progress (AWS: an "
-            "hour)"
-        )
-        self._say(f"never ready: {self._told(act)}")
+        self._tell("never ready, rolled back", act)
+        self._say(f"(no progress for {PATIENCE_SECONDS:g} s of AWS's time; AWS itself gives it an hour)")
         self._expect_no_changes("after a rollback: what was refused is not tried again")
         return act
 
@@ -122,14 +119,14 @@ class _Story:
         act = self._promote("an image that makes an alarm ring")
         self._until(act, self._at_checkpoint, self._patience(whole=True), "the first checkpoint")
         alarm = self._shared_alarm()
-        self._say(f"noisy: at its checkpoints, {alarm} rings")
+        self._say(f"noisy image: at its checkpoints {alarm} rings")
         self._ring(alarm, "ALARM")
         try:
             self._until_over(act, _ROLLED_BACK, self._patience(whole=False))
         finally:
             self._ring(alarm, "OK")
         self._expect_images({good})
-        self._say(f"noisy: {self._told(act)}")
+        self._tell("noisy image, rolled back", act)
         return act
 
     def _set_right(self, good: str) -> dict[str, Any]:
@@ -272,13 +269,12 @@ class _Story:
 
     # ---- what is told
 
-    def _told(self, act: _Act) -> str:
-        parts = [
-            f"{tier} {act.took_s[tier]:.0f} s, up to {act.furthest[tier]}%, at least {act.least[tier]} of "
-            f"{self._promised[tier]} served"
-            for tier in self._tiers
-        ]
-        return "; ".join(parts)
+    def _tell(self, what: str, act: _Act) -> None:
+        for tier in self._tiers:
+            self._say(
+                f"{what}: {tier} in {act.took_s[tier]:.0f} s, {act.furthest[tier]}% were new, "
+                f"{act.least[tier]} served of {self._promised[tier]} promised"
+            )
 
     def _state(self) -> str:
         told = [f"{tier}: {self._last(tier)}" for tier in self._tiers]

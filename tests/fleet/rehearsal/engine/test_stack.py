@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from fleet.rehearsal.cloud import Cloud, InstanceView
-from fleet.rehearsal.engine import PulumiEngine
+from fleet.rehearsal.engine import PulumiEngine, Result
 from fleet.rehearsal.resources import Aws
 from images.builders import Volume
 from images.launch import parameter, value
@@ -112,8 +113,27 @@ def test_nodes_get_the_volumes_that_their_image_asks_for(cloud, tmp_path) -> Non
     assert all("/dev/sdf" in {each["DeviceName"] for each in node["BlockDeviceMappings"]} for node in nodes)
 
 
+def expect_rollouts(aws: Aws, rolled: Result) -> None:
+    """A new image changes templates alone, and every group is on its way to its template's new number; what
+    the group itself says is what it would go back to."""
+    kinds = Counter(s.type.rpartition(":")[2] for s in rolled.steps if s.op != "same")
+    assert kinds == {"LaunchTemplate": len(tiers()), "Rollout": len(tiers())}
+    for tier in rolled.outputs["tiers"].values():
+        name = tier["autoScalingGroup"]
+        (refresh,) = aws.call("autoscaling.DescribeInstanceRefreshes", AutoScalingGroupName=name)[
+            "InstanceRefreshes"
+        ]
+        groups = aws.call("autoscaling.DescribeAutoScalingGroups", AutoScalingGroupNames=[name])
+        now = groups["AutoScalingGroups"][0]["MixedInstancesPolicy"]
+        towards = refresh["DesiredConfiguration"]["MixedInstancesPolicy"]
+        versions = [p["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] for p in (now, towards)]
+        assert versions == ["1", str(tier["launchTemplateVersion"])] == ["1", "2"]
+        assert refresh["Preferences"]["AutoRollback"]
+
+
 def test_the_stack_lives_from_preview_to_destroy_on_the_emulated_cloud(cloud, tmp_path) -> None:
-    """Every step is foretold, nothing is done twice, one changed size is one update, and nothing is left."""
+    """Every step is foretold, nothing is done twice, one changed size is one update, a new image is rolled
+    out, and nothing is left."""
     url, state = cloud.endpoint_url, tmp_path / "state.json"
     engine = PulumiEngine(PROJECT, STACK, endpoint_url=url, state_file=state)
     aws = Aws(url, "us-east-1")
@@ -136,6 +156,10 @@ def test_the_stack_lives_from_preview_to_destroy_on_the_emulated_cloud(cloud, tm
     groups = aws.call("autoscaling.DescribeAutoScalingGroups")["AutoScalingGroups"]
     sizes = {group["AutoScalingGroupName"]: group["MaxSize"] for group in groups}
     assert sizes[up.outputs["tiers"]["model"]["autoScalingGroup"]] == larger["model"]["capacity"]["max"]
+
+    cloud.register_image(tiers()["model"]["recipe"], STACK, tiers()["model"]["channel"])
+    rolled = PulumiEngine(PROJECT, STACK, endpoint_url=url, state_file=state, config=config).up()
+    expect_rollouts(aws, rolled)
 
     assert engine.destroy().summary() == {"delete": len(up.steps)}
     left = account(aws)
