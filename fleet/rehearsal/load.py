@@ -26,7 +26,7 @@ from fleet.rehearsal.answers import EMBEDDED_MODEL, Answer, Kind, Question, ques
 _THINK_SECONDS = (0.2, 1.2)  # keeps two cores busy, but not drowning, with this many clients:
 _CLIENTS_AT_EASE = 40
 _STREAMING_SHARE = 0.25  # of that: who reads a stream is soon back, so that any node has some at any moment
-_QUIET = 40.0  # times as long a thought in a quiet hour
+_QUIET = 100.0  # times as long a thought in a quiet hour
 _AT_ONCE = 8  # questions that are asked together for their undisturbed answers
 
 Record = Callable[[Answer], None]

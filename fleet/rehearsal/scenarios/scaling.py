@@ -81,7 +81,8 @@ class _Story:
         self._until(lambda: self._members() <= shrunk.after, self._drain_s, "the end of nodes scaled in")
         return self._outcome(
             before=before,
-            most=grown.after,
+            grown=grown.after,
+            most=shrunk.before,  # a slow machine has decided more than once by then
             after=shrunk.after,
             out_decided_s=grown.at - rush,
             out_serving_s=served - rush,
@@ -161,16 +162,16 @@ class _Story:
         )
 
     def _outcome(self, **figures: float) -> Outcome:
-        rounded = {key: round(value, 1) for key, value in figures.items()}
+        told = {key: round(value, 1) for key, value in figures.items()}
         out = (
-            f"{self.tier} {rounded['before']:g} -> {rounded['most']:g}: decided {rounded['out_decided_s']} s "
-            f"after the rush began, {rounded['out_serving_s']} s until all served"
+            f"{self.tier} {told['before']:g} -> {told['grown']:g}: decided {told['out_decided_s']} s after "
+            f"the rush began, {told['out_serving_s']} s until all served"
         )
         back = (
-            f"{self.tier} {rounded['most']:g} -> {rounded['after']:g}: decided {rounded['in_decided_s']} s "
-            f"after it ended, {rounded['in_gone_s']} s until the last node was gone"
+            f"{self.tier} {told['most']:g} -> {told['after']:g}: decided {told['in_decided_s']} s after it "
+            f"ended, {told['in_gone_s']} s until the last node was gone"
         )
-        return Outcome("scaling", (*self.lines, out, back), {**rounded, "decisions": self.decisions})
+        return Outcome("scaling", (*self.lines, out, back), {**told, "decisions": self.decisions})
 
 
 def in_words(tier: str, decision: Decision) -> str:
