@@ -20,7 +20,7 @@ MEANINGS: Mapping[str, str] = {
     "imds.available": "instance metadata answers again",
     "imds.unavailable": "instance metadata does not answer: notices come by the control handler only",
     "instance.detached": "the group let it go and launches its replacement",
-    "instance.ended": "an instance of the tier stopped or ended, whatever the reason; the first word of a sudden end",
+    "instance.ended": "an instance of the tier stopped or ended: the first word of a sudden end",
     "instance.in_standby": "a person's drain: the group counts the node no more and launches another",
     "instance.retired": "a drained node that nobody took back was terminated",
     "instance.returned": "an undrain: the node is of its group again",
