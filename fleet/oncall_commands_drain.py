@@ -29,8 +29,8 @@ Examples:
 
 \b
 Exit codes: 0 asked for (with --wait: empty, and all that ran finished or went on elsewhere),
-1 it failed, 2 ambiguous, not confirmed or nobody there to ask, 3 AWS refuses the credentials,
-4 with --wait: something was cut over, 6 no such node or stack, 9 with --wait: not empty in time,
+1 it failed, 2 ambiguous, or nobody there to ask, 3 AWS refuses the credentials, 4 with --wait:
+something was cut over, 6 no such node or stack, 8 not confirmed, 9 with --wait: not empty in time,
 130 Ctrl-C and 143 SIGTERM: the drain goes on.
 """
 _UNDRAIN = """\b
@@ -39,8 +39,8 @@ Examples:
   goldenfleet undrain 127.0.16.4 -m test --rehearsal --yes --json
 
 \b
-Exit codes: 0 all serve again, 1 it failed, 2 ambiguous, not confirmed or nobody there to ask,
-3 AWS refuses the credentials, 4 some cannot serve again, 6 no such node or stack, 130 Ctrl-C.
+Exit codes: 0 all serve again, 1 it failed, 2 ambiguous, or nobody there to ask, 3 AWS refuses the
+credentials, 4 some cannot serve again, 6 no such node or stack, 8 not confirmed, 130 Ctrl-C.
 """
 
 

@@ -42,8 +42,8 @@ Examples:
   goldenfleet interrupt 127.0.16.4 --rehearsal --yes
 
 \b
-Exit codes: 0 the notices are sent, 1 it failed, 2 no spot node, not confirmed or nobody there to ask,
-3 AWS refuses the credentials, 6 no such node or stack, 130 Ctrl-C.
+Exit codes: 0 the notices are sent, 1 it failed, 2 no spot node, or nobody there to ask, 3 AWS refuses
+the credentials, 6 no such node or stack, 8 not confirmed, 130 Ctrl-C.
 """
 
 

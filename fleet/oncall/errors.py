@@ -10,7 +10,8 @@ GoldenfleetError
     |   +-- NodeUnknown          no node is called that
     |   +-- NothingKept          no rehearsal is kept on this machine
     +-- Ambiguous             2  several are meant, or none is named; the message lists them
-    +-- NotConfirmed          2  nobody said yes
+    +-- NotConfirmed          2  nobody was there to ask
+    |   +-- Declined          8  somebody said no
     +-- Impossible            2  it cannot be done as asked
     +-- ProgramMissing        1  a program that this needs is not installed
 """
@@ -73,9 +74,15 @@ class Ambiguous(OnCallError):
 
 
 class NotConfirmed(OnCallError):
-    """Nobody said yes."""
+    """Nobody was there to ask."""
 
     exit_code = 2
+
+
+class Declined(NotConfirmed):
+    """Somebody said no."""
+
+    exit_code = 8
 
 
 class Impossible(OnCallError):

@@ -11,11 +11,10 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from fleet.oncall.errors import AwsFailed, NotConfirmed
+from fleet.oncall.errors import AwsFailed, Declined, NotConfirmed
 from fleet.terminal import INTERRUPTED
 
 SOME_FAILED = 4
-NOT_FOUND = 6
 TIMED_OUT = 9
 _TERMINATED = 128 + signal.SIGTERM
 _WIDE = 200  # columns off a terminal, where nothing is to be cut short
@@ -33,7 +32,7 @@ def say(line: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Raises NotConfirmed, also where nobody is there to ask."""
+    """Raises NotConfirmed where nobody is there to ask, Declined for any answer but yes."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -44,7 +43,7 @@ def confirm(question: str, *, yes: bool) -> None:
         say("")
         agreed = False
     if not agreed:
-        raise NotConfirmed("not confirmed, and nothing was done")
+        raise Declined("not confirmed, and nothing was done")
 
 
 @contextmanager

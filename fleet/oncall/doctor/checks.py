@@ -22,6 +22,7 @@ OF_STACK: Final = ("clients-notice", "notices-dead", "notices-late", "notices-un
 _UP: Final = "Bring the stack up to date: pulumi up"
 _LATE_S: Final = 60.0
 _RUNBOOK: Final = "docs/oncall.md"
+_FAILED: Final = ("notice.failed", "fallback.failed")
 
 Check = Callable[[Facts, Snapshot], Iterator[Finding]]
 
@@ -153,15 +154,15 @@ def _history(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     yield from _untold(facts, "history", "history")
     if facts.history is None:
         return
-    failed = [event for event in facts.history if event.event == "notice.failed"]
+    failed = [event for event in facts.history if event.event in _FAILED]
     if failed:
         last = failed[-1]
         yield Finding(
             "history",
             "warn",
             f"{len(failed)} steps failed in the last 15 minutes; the last: {last.fields.get('error', '')}",
-            "Each is tried again until its notice has run out.",
-            f"goldenfleet notices --stack {snapshot.stack} --since 15m | grep notice.failed",
+            "Each is tried again: of a notice until it has run out, of fallback each minute.",
+            f"goldenfleet notices --stack {snapshot.stack} --since 15m | grep failed",
         )
     else:
         yield Finding("history", "ok", f"{len(facts.history)} events in the last 15 minutes, no failure")

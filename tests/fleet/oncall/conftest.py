@@ -98,13 +98,15 @@ class Answering:
     def __init__(self) -> None:
         self.status, self.body = 200, ""
         self.answers: dict[str, str] = {}
+        self.failing: set[str] = set()
         answering = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 asked = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-                answer = answering.answer(parse_qs(asked).get("Action", [self.path])[0]).encode()
-                self.send_response(answering.status)
+                action = self.headers.get("x-amz-target") or parse_qs(asked).get("Action", [self.path])[0]
+                answer = answering.answer(action).encode()
+                self.send_response(answering.status if action not in answering.failing else 400)
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)

@@ -71,6 +71,10 @@ def test_nothing_is_wrong_with_a_good_stack(well, make_snapshot):
             {"history": [NoticeEvent(NOW, "notice.failed", "i-1", None, {"error": "x"})]},
             [("history", "warn")],
         ),
+        (
+            {"history": [NoticeEvent(NOW, "fallback.failed", None, "model", {"error": "AccessDenied"})]},
+            [("history", "warn")],
+        ),
     ],
 )
 def test_each_part_of_control_can_be_wrong(well, make_snapshot, fields, found):

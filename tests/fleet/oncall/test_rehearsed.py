@@ -221,6 +221,21 @@ def test_nobody_is_drained_unasked(rehearsed: Fleet) -> None:
     assert ask(rehearsed.serving("model")[0].address).phase == "serving"
 
 
+def test_who_answers_no_is_not_drained(rehearsed: Fleet) -> None:
+    """On a terminal the plan comes first, then the question; any answer but yes is exit code 8."""
+    one = rehearsed.serving("model")[0]
+    argv = [COMMAND, "drain", one.address, "-m", "test", "--rehearsal"]
+    terminal, other = os.openpty()
+    with subprocess.Popen(argv, stdin=other, stderr=subprocess.PIPE, text=True) as asking:
+        os.write(terminal, b"n\n")
+        _, said = asking.communicate(timeout=60)
+    os.close(terminal)
+    os.close(other)
+    assert asking.returncode == 8
+    assert said.index("drains within 12 s") < said.index("Drain 1 node? [y/N]")
+    assert ask(one.address).phase == "serving"
+
+
 def test_a_drain_that_is_taken_back(rehearsed: Fleet) -> None:
     """The node serves on, and history has who asked, why, and what came of it."""
     one = rehearsed.serving("model")[0]
