@@ -202,4 +202,4 @@ def _lower(state: TierState, rules: Rules, known: Memory, now: float, least: int
     why = "neither spot nor on demand is to be had: trying spot" if stuck else "trying whether spot is back"
     if known.lowered and not stuck:
         why = "spot is back"
-    return Decision(target, Memory(target, now, lowered=step, failed=failed), why)
+    return Decision(target, Memory(target, now, lowered=step, failed=failed), why, rules.after_s)

@@ -65,7 +65,7 @@ class _Story:
     lines: list[str] = field(default_factory=list)
 
     def tell(self) -> Outcome:
-        scale, tiers = self._scale, self._tiers
+        scale, tiers, before = self._scale, self._tiers, self._hourly()
         over = self.stage.cloud.run_short("spot", seconds=DRY_SECONDS)
         victims = [i for i in self.stage.cloud.instances() if _is_spot(i)]
         self._say(f"spot is dry for {DRY_SECONDS * scale:g} s; {len(victims)} spot nodes get their notice")
@@ -77,7 +77,7 @@ class _Story:
         self._say(f"as many nodes serve as are desired, {lasting - self.began:.1f} s after the notices")
 
         self._until(lambda: time.time() >= over, DRY_SECONDS * scale + 1, "the return of spot")
-        during = _hourly(self.stage.watch.lives, over)
+        during = self._hourly()
         self._say("spot is back")
         self._until(self._on_spot, max(map(self._return_s, tiers)), "the return to spot")
         back = time.time()
@@ -87,7 +87,7 @@ class _Story:
                 f"{', '.join(too_few)} had fewer nodes than desired on the way back to spot",
                 "A step down must cost no capacity.",
             )
-        return self._outcome(lasting, over, back, during)
+        return self._outcome(lasting, over, back, (before, during, self._hourly()))
 
     # ---- what is waited for
 
@@ -151,10 +151,14 @@ class _Story:
         )
         return f"{'; '.join(counts)}. {'; '.join(self.lines[-3:])}"
 
-    def _outcome(self, whole: float, over: float, back: float, during: float) -> Outcome:
-        lives = self.stage.watch.lives
-        before, after = _hourly(lives, self.began), _hourly(lives, back)
-        extra = _spent(lives, self.began, back) - before * (back - self.began) / 3600
+    def _hourly(self) -> float:
+        """Dollars an hour of the nodes that there are."""
+        return sum(i.hourly_price for i in self.stage.cloud.instances() if i.tier is not None)
+
+    def _outcome(self, whole: float, over: float, back: float, hourly: tuple[float, float, float]) -> Outcome:
+        before, during, after = hourly
+        spent = _spent(self.stage.watch.lives, self.began, back)
+        extra = spent - before * (back - self.began) / 3600
         cost = f"${before:.3f}/h before, ${during:.3f}/h on demand, ${after:.3f}/h after"
         whole_s, back_s = whole - self.began, back - over
         times = f"whole on demand after {self._both(whole_s)}, on spot {self._both(back_s)} after its return"
@@ -211,12 +215,6 @@ def _is_spot(instance: InstanceView) -> bool:
 
 def _serves(instance: InstanceView, tier: str) -> bool:
     return instance.tier == tier and instance.state == "running" and instance.target_state == "healthy"
-
-
-def _hourly(lives: Sequence[NodeLife], at: float) -> float:
-    """Dollars an hour of the nodes that there were at a moment (unix seconds)."""
-    there = [n for n in lives if n.launched_at <= at and (n.gone_at is None or n.gone_at > at)]
-    return sum(node.hourly_price for node in there)
 
 
 def _spent(lives: Sequence[NodeLife], start: float, end: float) -> float:
