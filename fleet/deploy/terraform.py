@@ -55,6 +55,7 @@ _NAMED = {
     "aws_cloudwatch_metric_alarm": "alarm_name",
     "aws_cloudwatch_composite_alarm": "alarm_name",
     "aws_autoscaling_policy": "name",
+    "aws_cloudwatch_log_metric_filter": "name",
 }
 # Their keys are the program's own.
 _MAPS = frozenset({"tags", "dimensions", "inputPaths", "variables"})

@@ -166,7 +166,7 @@ def _needs(
 @dataclass(frozen=True)
 class Hook:
     """A group has it from its first instance on, and its settings may change. For a change of
-    `initialLifecycleHooks` pulumi-aws makes a new group (ForceNew) and ends all nodes of the old one: so those
+    `initialLifecycleHooks` pulumi-aws makes a new group (ForceNew) and ends all nodes of the old one: they
     count once, and a resource of its own has what the hook shall be.
     """
 
