@@ -26,7 +26,7 @@ from fleet.control.notices import (
 SPOT_NOTICE_S: Final = 120.0
 # Maintenance is announced days ahead, so that long answers may end by themselves.
 MAINTENANCE_DRAIN_S: Final = 600.0
-# A message lives for an hour (fleet.stack.notices): a person's drain must be over before that.
+# A message lives for some hours (fleet.stack.notices): a person's drain must be over before that.
 LONGEST_DRAIN_S: Final = 3000.0
 # The last share of the time that a hook grants is kept for AWS to act before it runs out by itself.
 LET_GO_AT: Final = 0.92

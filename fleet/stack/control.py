@@ -16,7 +16,7 @@ import pulumi
 import pulumi_aws as aws
 
 from fleet.stack.encryption import Account
-from fleet.stack.identity import allow, of_stack, policy
+from fleet.stack.identity import ControlIdentity, allow, of_stack, policy
 from fleet.stack.naming import log_group, resource_name
 from fleet.stack.notices import HANDLER_SECONDS, WINDOW_SECONDS, Notices
 from fleet.stack.tags import STACK
@@ -67,7 +67,7 @@ class Place:
 
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
-    role: aws.iam.Role
+    identity: ControlIdentity
     group_arns: Sequence[pulumi.Input[str]]
     """Of the tiers' Auto Scaling groups."""
 
@@ -98,7 +98,7 @@ class Control(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         may = aws.iam.RolePolicy(
             f"{self._name}-function",
-            role=place.role.name,
+            role=place.identity.role.name,
             policy=policy(self._statements(notices, logs, place)),
             opts=self._child,
         )
@@ -123,7 +123,7 @@ class Control(pulumi.ComponentResource):
             self._name,
             name=self._name,
             description=f"Goldenfleet {self._stack}: follows notices, and falls back",
-            role=place.role.arn,
+            role=place.identity.role.arn,
             runtime=_RUNTIME,
             architectures=["arm64"],
             handler=ENTRY,
@@ -140,7 +140,8 @@ class Control(pulumi.ComponentResource):
             logging_config=aws.lambda_.FunctionLoggingConfigArgs(
                 log_format="Text", log_group=logs.group.name
             ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[may]),
+            # All that the role may: Lambda refuses a mapping to a queue that it cannot read.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[may, place.identity]),
         )
 
     def _statements(self, notices: Notices, logs: ControlLogs, place: Place) -> list[dict[str, Any]]:

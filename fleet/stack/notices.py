@@ -15,8 +15,9 @@ import pulumi_aws as aws
 
 from fleet.stack.naming import resource_name
 
-# A notice is worth nothing once its node is gone; what could not be handled is kept for a person to read.
-_NOTICE_KEPT_SECONDS = 3600
+# Longer than any hook waits: boot.graceSeconds may be two hours. What could not be handled is kept for a
+# person to read.
+_NOTICE_KEPT_SECONDS = 3 * 3600
 _DEAD_LETTER_KEPT_SECONDS = 14 * 24 * 3600
 
 # The handler looks at one drain up to sixty times, and again after each call that AWS refused.

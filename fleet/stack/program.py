@@ -92,7 +92,7 @@ def build(settings: Settings) -> None:
     control_group = ground.firewall.group(CONTROL)
     logs = ControlLogs(stack, settings.log_retention_days, ground.key_arn)
     groups = [tier.group.arn for tier, _ in made.values()]
-    place = Place(ground.network.private_subnet_ids, control_group, control.role, groups)
+    place = Place(ground.network.private_subnet_ids, control_group, control, groups)
     handler = Control(stack, ground.notices, logs, place)
     FallbackTicks(stack, [tier.name for tier in settings.tiers], handler.function)
     FallbackMetric(stack, logs.group)

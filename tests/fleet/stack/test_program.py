@@ -15,6 +15,7 @@ from fleet.policy.kinds import UNTAGGABLE
 from fleet.policy.roles import UNSCOPED
 from fleet.stack import scaling
 from fleet.stack.settings import load_settings
+from fleet.stack.settings_tier import Boot
 from server import scaling_metric
 from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered, Resource
@@ -401,6 +402,8 @@ def test_queues_are_encrypted_and_lose_nothing(registered: Registered) -> None:
     assert notices.inputs["sqsManagedSseEnabled"] is dead.inputs["sqsManagedSseEnabled"] is True
     assert redrive["deadLetterTargetArn"] == f"arn:aws:{dead.type}:{dead.name}"
     assert redrive["maxReceiveCount"] >= 60
+    longest_hook = next(m.le for m in Boot.model_fields["grace_seconds"].metadata if hasattr(m, "le"))
+    assert notices.inputs["messageRetentionSeconds"] > longest_hook == 7200
     assert dead.inputs["messageRetentionSeconds"] > notices.inputs["messageRetentionSeconds"]
 
 
@@ -464,6 +467,14 @@ def test_each_tier_has_its_own_role(registered: Registered) -> None:
     templates = registered.of("ec2/launchTemplate:LaunchTemplate")
     profiles = {template.inputs["iamInstanceProfile"]["arn"] for template in templates}
     assert len(profiles) == len(TIERS)
+
+
+def test_control_may_all_before_its_function_is_made(registered: Registered) -> None:
+    """Lambda refuses a mapping to a queue that the function's role cannot read yet."""
+    function = registered.one("lambda/function:Function", "control")
+    policies = [r for r in registered.of("iam/rolePolicy:RolePolicy") if "-control" in r.name]
+    assert len(policies) == 2
+    assert {policy.urn for policy in policies} <= set(function.dependencies)
 
 
 def test_control_acts_on_this_stack_only(registered: Registered) -> None:
