@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _STOPPED = "stopped; rollouts go on as they are"
 _CODES = """0 done (with --wait: ended as wished), 1 it failed or came to nothing,
 2 it cannot be done as asked, was not confirmed or nobody was there to ask, 3 AWS refuses the credentials,
-4 with --wait: some tiers ended as wished, 6 no such stack or tier, or nothing to do it to,
-9 with --wait: not over in time, 130 Ctrl-C and 143 SIGTERM: rollouts go on.
+4 to some tiers only (with --wait: some ended as wished),
+6 no such stack or tier, or nothing to do it to, 9 with --wait: not over in time,
+130 Ctrl-C and 143 SIGTERM: rollouts go on.
 """
 _STATUS = f"""\b
 Examples:
@@ -139,7 +140,7 @@ def retry(tiers: tuple[str, ...], **asked: Any) -> None:
 def _act(act: Act, verb: str, tiers: tuple[str, ...], asked: dict[str, Any]) -> None:
     with told_plainly(FAILED, _STOPPED):
         from fleet.oncall.aws import connect
-        from fleet.oncall.terminal import confirm, say
+        from fleet.oncall.terminal import SOME_FAILED, confirm, say
         from fleet.rollouts import acting
         from fleet.rollouts.reading import load_rollouts
 
@@ -152,14 +153,17 @@ def _act(act: Act, verb: str, tiers: tuple[str, ...], asked: dict[str, Any]) -> 
             _tell({"dry_run": True, "plan": plan}, as_json=asked["as_json"])
             return
         confirm(f"{verb} {', '.join(plan)}?", yes=asked["yes"])
-        begun = {view.tier: acting.do(aws, act, view) for view in wanted}
-        if not asked["wait"]:
-            _tell({"refreshes": begun}, as_json=asked["as_json"])
+        begun, failed = acting.do_all(aws, act, wanted)
+        for tier, why in failed.items():
+            say(f"goldenfleet: {tier}: {why}")
+        code = SOME_FAILED if failed else 0
+        if asked["wait"]:
+            views = _waited(aws, tuple(begun), asked["timeout_s"])
+            _show(aws, views, as_json=asked["as_json"])
+            code = code or acting.exit_code(act, views)
+        else:
+            _tell({"refreshes": begun, "failed": failed}, as_json=asked["as_json"])
             say(f"asked for. To follow it: goldenfleet rollout status --wait {aws.flags}")
-            return
-        views = _waited(aws, tuple(plan), asked["timeout_s"])
-        _show(aws, views, as_json=asked["as_json"])
-        code = acting.exit_code(act, views)
     sys.exit(code)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fleet.errors import GoldenfleetError
 from fleet.oncall.aws import Aws
-from fleet.oncall.errors import AwsFailed
-from fleet.rollouts.errors import NoSuchTier, NothingRuns, NotOver
+from fleet.oncall.errors import AwsFailed, OnCallError
+from fleet.rollouts.errors import NoSuchTier, NothingRuns, NotOver, RolloutError
 from fleet.rollouts.reading import RolloutView, load_rollouts, raw_last, raw_policy
 from fleet.rollouts.starting import Wish, roll_out
 from fleet.rollouts.words import headline, plan_to_cancel, plan_to_retry, plan_to_roll_back
@@ -61,8 +62,9 @@ def _possible(act: Act, view: RolloutView) -> bool:
         return False
     if act == "retry":
         return not view.running and view.last.status != "Successful"
-    going = ("RollbackInProgress", "Cancelling") if act == "rollback" else ("Cancelling",)
-    return view.running and view.last.status not in going
+    if act == "rollback" and (view.one_way or view.last.status == "RollbackInProgress"):
+        return False
+    return view.running and view.last.status != "Cancelling"
 
 
 _NOTHING: Mapping[Act, str] = {
@@ -107,6 +109,20 @@ def do(aws: Aws, act: Act, view: RolloutView) -> str:
         if error.code.startswith("ActiveInstanceRefreshNotFound"):
             return ""  # it has just ended
         raise
+
+
+def do_all(aws: Aws, act: Act, views: Sequence[RolloutView]) -> tuple[dict[str, str], dict[str, str]]:
+    """Tier -> refresh, and tier -> why it was not done. Raises where none was."""
+    begun: dict[str, str] = {}
+    failed: dict[str, GoldenfleetError] = {}
+    for view in views:
+        try:
+            begun[view.tier] = do(aws, act, view)
+        except (OnCallError, RolloutError) as error:
+            failed[view.tier] = error
+    if failed and not begun:
+        raise next(iter(failed.values()))
+    return begun, {tier: error.message for tier, error in failed.items()}
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def next_step(
 
 
 def by_requirements(policy: Policy) -> bool:
-    """Whether AWS chooses the types. A refresh of such a group takes no desired configuration, and so has no
-    way back, nor does it skip what matches ("How an instance refresh works", Limitations, Auto Scaling guide).
+    """Whether AWS chooses the types. A refresh of such a group takes no desired configuration, and so has
+    no way back, nor does it skip what matches ("How an instance refresh works", Limitations, user guide).
     """
     overrides: Sequence[Mapping[str, Any]] = policy.get("LaunchTemplate", {}).get("Overrides", ())
     return any("InstanceRequirements" in override for override in overrides)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from fleet.oncall.aws import STACK_TAG, TIER_TAG, Aws, tags
@@ -37,7 +38,8 @@ class Refresh:
     percent: int
     left: int
     """Nodes that are still to be replaced."""
-    started_at: float
+    started_at: float | None
+    """None while it is pending."""
     ended_at: float | None
     target: Launched
     least_percent: int
@@ -74,6 +76,11 @@ class RolloutView:
     @property
     def running(self) -> bool:
         return self.last is not None and self.last.running
+
+    @property
+    def one_way(self) -> bool:
+        """The group was changed first, and AWS has nothing to go back to."""
+        return self.last is not None and self.last.target == self.launches
 
     @property
     def least(self) -> int:
@@ -123,7 +130,7 @@ def _view(aws: Aws, group: Mapping[str, Any]) -> RolloutView:
 
 
 def _refresh(aws: Aws, last: Mapping[str, Any], target: Launched) -> Refresh:
-    wanted, ended = last.get("Preferences", {}), last.get("EndTime")
+    wanted = last.get("Preferences", {})
     alarms = wanted.get("AlarmSpecification", {}).get("Alarms", [])
     return Refresh(
         refresh_id=last["InstanceRefreshId"],
@@ -132,8 +139,8 @@ def _refresh(aws: Aws, last: Mapping[str, Any], target: Launched) -> Refresh:
         rollback_reason=last.get("RollbackDetails", {}).get("RollbackReason", ""),
         percent=int(last.get("PercentageComplete", 0)),
         left=int(last.get("InstancesToUpdate", 0)),
-        started_at=last["StartTime"].timestamp(),
-        ended_at=None if ended is None else ended.timestamp(),
+        started_at=_seconds(last.get("StartTime")),
+        ended_at=_seconds(last.get("EndTime")),
         target=target,
         least_percent=int(wanted.get("MinHealthyPercentage", 90)),
         most_percent=wanted.get("MaxHealthyPercentage"),
@@ -143,6 +150,10 @@ def _refresh(aws: Aws, last: Mapping[str, Any], target: Launched) -> Refresh:
         rolls_back=bool(wanted.get("AutoRollback")),
         alarms=_states(aws, alarms) if last["Status"] in RUNNING else dict.fromkeys(alarms, ""),
     )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
 
 
 def _states(aws: Aws, alarms: Sequence[str]) -> dict[str, str]:

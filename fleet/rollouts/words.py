@@ -29,7 +29,12 @@ def _of_tier(view: RolloutView, now: float) -> Iterator[str]:
         yield f"  launches {view.launches}"
         return
     if last.running:
-        yield f"  from {view.launches} to {last.target}, begun {_ago(now - last.started_at)} ago"
+        begun = "" if last.started_at is None else f", begun {_ago(now - last.started_at)} ago"
+        yield (
+            f"  to {last.target}{begun}"
+            if view.one_way
+            else f"  from {view.launches} to {last.target}{begun}"
+        )
     elif last.status == "Successful":
         yield f"  launches {view.launches} since {_ago(now - (last.ended_at or now))} ago"
     else:
@@ -59,6 +64,10 @@ def _going_on(view: RolloutView, last: Refresh) -> Iterator[str]:
 def plan_to_cancel(view: RolloutView) -> str:
     last = view.last
     assert last is not None
+    if last.status == "RollbackInProgress":
+        return (
+            f"{view.tier}: its way back stops; nodes of both images serve, and new nodes boot {view.launches}"
+        )
     return (
         f"{view.tier}: stops at {last.percent}%; nodes that are {last.target} stay so, and new nodes boot "
         f"{view.launches}"

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from fleet.cli import main
 from fleet.oncall.aws import connect
-from fleet.rollouts.acting import Waiting, exit_code
+from fleet.oncall.errors import AwsFailed
+from fleet.rollouts.acting import Waiting, do_all, exit_code
 from fleet.rollouts.errors import NotOver
 from fleet.rollouts.reading import load_rollouts
 from fleet.rollouts.starting import Wish, roll_out
@@ -166,6 +167,22 @@ def test_one_tier_that_came_to_nothing_is_a_part(fleet: Fleet) -> None:
     views = load_rollouts(connect("test"))
     assert exit_code("cancel", views) == 4
     assert exit_code("retry", views) == 1
+
+
+def test_what_could_be_done_to_some_tiers_is_done_and_the_others_are_told(fleet: Fleet) -> None:
+    """Exit code 4: one has just ended by itself, in a way that AWS refuses to undo."""
+    fleet.tier("model")
+    fleet.tier("other")
+    rolling(fleet, "model")
+    rolling(fleet, "other")
+    aws = connect("test")
+    views = load_rollouts(aws)
+    asked("rollback", "other", "--yes")
+    begun, failed = do_all(aws, "rollback", views)
+    assert list(begun) == ["model"]
+    assert "IrreversibleInstanceRefresh" in failed["other"]
+    with pytest.raises(AwsFailed, match="IrreversibleInstanceRefresh"):
+        do_all(aws, "rollback", views)
 
 
 @pytest.mark.parametrize("command", ["status", "cancel", "rollback", "retry"])
