@@ -12,7 +12,7 @@ from fleet.control.drain import NodeState
 
 ADMIN_PORT: Final = 9090
 _TIMEOUT_S = 1.5
-_LONGEST_ANSWER = 64 * 1024
+_LONGEST_ANSWER = 1024 * 1024  # a gateway tells of every node that it knows
 # Straight to the node, whatever proxy the environment names.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
