@@ -32,6 +32,7 @@ LONGEST_DRAIN_S: Final = 3000.0
 LET_GO_AT: Final = 0.92
 # Looks at one drain: SQS gives a message up after a hundred.
 _LOOKS: Final = 60
+_SOON_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +395,13 @@ def _untold(node: NodeState, deadline: float) -> bool:
 
 
 def pause(rules: Rules, granted_s: float, left_s: float) -> float:
-    return min(max(rules.recheck_s, granted_s / _LOOKS), left_s)
+    """The first three looks come soon, however long there is: SQS counts a message's age until it was received
+    three times (CloudWatch metrics for SQS, ApproximateAgeOfOldestMessage), and an old one rings an alarm.
+    """
+    often = max(rules.recheck_s, granted_s / _LOOKS)
+    if granted_s - left_s < 3 * _SOON_S:
+        often = min(often, max(rules.recheck_s, _SOON_S))
+    return min(often, left_s)
 
 
 def _reason(notice: Maintenance | DrainRequest) -> str:

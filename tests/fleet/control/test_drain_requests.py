@@ -125,6 +125,16 @@ def test_a_drain_is_looked_at_less_often_than_a_message_may_be_received(deadline
     assert looks < 100 - 20
 
 
+@pytest.mark.parametrize("deadline_s", [120.0, 600.0, LONGEST_DRAIN_S])
+def test_a_long_drain_looks_like_no_late_notice(deadline_s: float) -> None:
+    """SQS tells a message's age until it was received three times, and an age of a minute rings an alarm."""
+    drain, now = replace(DRAIN, deadline_s=deadline_s), 1001.0
+    for _ in range(3):
+        actions = ask(drain, STANDBY, NodeState("silent"), now=now)
+        now += next(action.seconds for action in actions if isinstance(action, LookAgain))
+    assert now - 1001.0 <= 60 / 2
+
+
 def test_an_undrain() -> None:
     """The node first, then the group, and only then the word that the drain is over."""
     assert ask(UNDRAIN, STANDBY, DRAINING) == [
