@@ -395,8 +395,8 @@ def _untold(node: NodeState, deadline: float) -> bool:
 
 
 def pause(rules: Rules, granted_s: float, left_s: float) -> float:
-    """The first three looks come soon, however long there is: SQS counts a message's age until it was received
-    three times (CloudWatch metrics for SQS, ApproximateAgeOfOldestMessage), and an old one rings an alarm.
+    """Three looks come soon, however long there is: SQS tells a message's age until it was received three times
+    (CloudWatch metrics for SQS, ApproximateAgeOfOldestMessage), and an old one rings an alarm.
     """
     often = max(rules.recheck_s, granted_s / _LOOKS)
     if granted_s - left_s < 3 * _SOON_S:
