@@ -395,7 +395,7 @@ def _untold(node: NodeState, deadline: float) -> bool:
 
 
 def pause(rules: Rules, granted_s: float, left_s: float) -> float:
-    """Three looks come soon, however long there is: SQS tells a message's age until it was received three times
+    """Three looks come soon, however long there is: SQS tells a message's age until its third receive
     (CloudWatch metrics for SQS, ApproximateAgeOfOldestMessage), and an old one rings an alarm.
     """
     often = max(rules.recheck_s, granted_s / _LOOKS)
