@@ -92,7 +92,7 @@ def remains(world: World) -> list[str]:
             }
         name = f"/goldenfleet/lab/image/{pointer.recipe}/{pointer.channel}"
         found -= {name, f"/goldenfleet/lab/manifest/{pointer.image_id}/0"}
-        found -= {f"/goldenfleet/lab/launch/{pointer.image_id}/volumes"}
+        found -= {f"/goldenfleet/lab/launch/{pointer.image_id}/{part}" for part in ("volumes", "boot")}
     return sorted(found)
 
 

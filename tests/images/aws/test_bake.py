@@ -22,6 +22,7 @@ from images.errors import (
     RunError,
     WaitTimedOut,
 )
+from images.launch import boot_parameter
 from images.recipe import digest
 from images.remote import Output
 from images.run import DEADLINE_TAG, IMAGE_TAG, RUN_TAG, STACK_TAG, run_ids
@@ -51,8 +52,12 @@ def test_whole_bake(world: World) -> None:
     assert pointer.image_id == manifest.image.id
     assert manifest.recipe_digest == digest(recipe())
     assert json.loads(world.channels().manifest(pointer.image_id))["run_id"] == manifest.run_id
+    name = boot_parameter("lab", pointer.image_id)
+    told = json.loads(world.aws().ssm.get_parameter(Name=name)["Parameter"]["Value"])
+    assert told["launch_to_ready_s"] == round(manifest.boot_seconds or 0.0, 1) > 0
     assert sorted(each.split("-")[0] for each in leftovers(world)) == [
         "/goldenfleet/lab/image/lab",
+        "/goldenfleet/lab/launch/ami",
         "/goldenfleet/lab/launch/ami",
         "/goldenfleet/lab/manifest/ami",
         "ami",

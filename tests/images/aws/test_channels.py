@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from images.builders import Image
 from images.channels import Pointer, packed, rollback_target, unpacked
 from images.errors import ChannelError, ManifestError
+from images.launch import boot_parameter
 from images.run import IMAGE_TAG
 from tests.images.aws.world import REGION, World, publish_base
 
@@ -155,6 +157,20 @@ def test_large_manifests_are_kept_whole(world: World) -> None:
     world.aws().ssm.delete_parameter(Name=f"/goldenfleet/lab/manifest/{made.id}/3")
     with pytest.raises(ManifestError, match="parts"):
         world.channels().manifest(made.id)
+
+
+def test_how_long_a_node_takes_is_told_beside_the_image(world: World) -> None:
+    """Where it was measured; before the channel points at the image, and gone with it."""
+    fast, unknown = image(world, "one"), image(world, "two")
+    channels, ssm = world.channels(), world.aws().ssm
+    for made, measured in ((fast, 87.25), (unknown, None)):
+        channels.publish(RECIPE, made, b"{}", "published", boot_seconds=measured)
+    told = ssm.get_parameter(Name=boot_parameter("lab", fast.id))["Parameter"]["Value"]
+    assert json.loads(told) == {"format": 1, "launch_to_ready_s": 87.2}
+    for made in (fast, unknown):
+        channels.forget(made.id)
+        found = ssm.get_parameters_by_path(Path=f"/goldenfleet/lab/launch/{made.id}")["Parameters"]
+        assert found == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(range(256)) * 100])
