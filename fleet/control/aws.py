@@ -2,11 +2,12 @@
 failure is AwsFailed.
 
 How many one call takes, by the API references: DescribeInstances 200 values a filter,
-DescribeAutoScalingInstances 50 ids, DescribeAutoScalingGroups 100 names, DetachInstances 19 ids.
+DescribeAutoScalingInstances 50 ids, DescribeAutoScalingGroups 50 names, DetachInstances 19 ids.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +40,10 @@ UNDRAINED_TAG: Final = "goldenfleet:undrained"
 """On an instance: when a person last wanted it back, in unix seconds."""
 
 _GONE_STATES = ("shutting-down", "terminated", "stopping", "stopped")
-_FILTER_VALUES, _MEMBERS, _GROUPS, _DETACHED, _TARGETS = 200, 50, 100, 19, 100
+# Target groups and tags change with an `up`, which no notice waits for.
+_KNOWN_S: Final = 15.0
+_FILTER_VALUES, _MEMBERS, _GROUPS, _TARGETS = 200, 50, 50, 100
+DETACHED_AT_ONCE: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +60,29 @@ class Facts:
 class Account:
     """Clients are made once and shared by threads, which boto3 allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock: Final = clock
+        self._known: dict[str, tuple[float, Mapping[str, Any]]] = {}  # groups, and when they were described
         self._ec2: EC2Client = boto3.client("ec2", config=CONFIG)
         self._groups: AutoScalingClient = boto3.client("autoscaling", config=CONFIG)
         self._balancers: ElasticLoadBalancingv2Client = boto3.client("elbv2", config=CONFIG)
 
-    def look(self, stack: str, ids: Collection[str], hooks: Collection[tuple[str, str]] = ()) -> Facts:
-        """`hooks`: of which to know the heartbeat, by group and hook."""
+    def look(
+        self,
+        stack: str,
+        ids: Collection[str],
+        hooks: Collection[tuple[str, str]] = (),
+        *,
+        sizes: bool = False,
+    ) -> Facts:
+        """`hooks`: of which to know the heartbeat, by group and hook. `sizes`: whether `room` must be as of
+        now; else groups may be as they were some seconds ago, for a large one is a megabyte to describe.
+        """
         described = self._describe(ids)
         ours = [one for one, found in described.items() if _tags(found).get(STACK_TAG) == stack]
         members = self._members(ours)
-        groups = self._groups_by_name(
-            {m["AutoScalingGroupName"] for m in members.values()} | {g for g, _ in hooks}
-        )
+        named = {m["AutoScalingGroupName"] for m in members.values()} | {group for group, _ in hooks}
+        groups = self._groups_by_name(named, sizes=sizes)
         instances = {one: _instance(found, members.get(one), groups) for one, found in described.items()}
         ours_by_tag = {name for name, group in groups.items() if _tags(group).get(STACK_TAG) == stack}
         return Facts(instances, self._heartbeats([hook for hook in hooks if hook[0] in ours_by_tag]))
@@ -93,13 +107,16 @@ class Account:
             found += page["AutoScalingInstances"] if page else []
         return {one["InstanceId"]: one for one in found}
 
-    def _groups_by_name(self, names: Collection[str]) -> dict[str, Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
-        for some in chunks(sorted(names), _GROUPS):
+    def _groups_by_name(self, names: Collection[str], *, sizes: bool) -> dict[str, Mapping[str, Any]]:
+        now = self._clock()
+        fresh = {} if sizes else {n: g for n, (at, g) in self._known.copy().items() if now - at < _KNOWN_S}
+        for some in chunks(sorted(set(names) - set(fresh)), _GROUPS):
             describe = partial(self._groups.describe_auto_scaling_groups, AutoScalingGroupNames=some)
             page = ask("DescribeAutoScalingGroups", describe)
-            found += page["AutoScalingGroups"] if page else []
-        return {one["AutoScalingGroupName"]: one for one in found}
+            for group in page["AutoScalingGroups"] if page else []:
+                fresh[group["AutoScalingGroupName"]] = group
+                self._known[group["AutoScalingGroupName"]] = now, group
+        return {name: fresh[name] for name in names if name in fresh}
 
     def _heartbeats(self, hooks: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
         found: dict[tuple[str, str], float] = {}
@@ -119,15 +136,13 @@ class Account:
                 unless=("TargetGroupNotFound", "InvalidTarget"),
             )
 
-    def detach(self, group: str, ids: Collection[str]) -> list[str]:
-        """Those that this call detached: one that has left, or is leaving, already is what was wanted."""
-        return [one for some in chunks(ids, _DETACHED) for one in self._detach(group, some)]
-
-    def _detach(self, group: str, ids: Sequence[str]) -> list[str]:
-        """One that cannot be detached fails the call for all (ValidationError)."""
+    def detach(self, group: str, ids: Sequence[str]) -> list[str]:
+        """Of at most DETACHED_AT_ONCE, those that were detached: one that has left, or is leaving, is already
+        what was wanted, and fails AWS's call for all others (ValidationError).
+        """
         if _changed("DetachInstances", lambda: self._detach_call(group, ids)):
             return list(ids)
-        return [] if len(ids) == 1 else [one for each in ids for one in self._detach(group, [each])]
+        return [] if len(ids) == 1 else [one for each in ids for one in self.detach(group, [each])]
 
     def _detach_call(self, group: str, ids: Sequence[str]) -> object:
         return self._groups.detach_instances(

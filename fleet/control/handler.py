@@ -106,7 +106,9 @@ class Handler:
             (notice.group, notice.hook) for notice in notices if isinstance(notice, (Termination, Launch))
         }
         try:
-            facts = self._account.look(self._rules.stack, [n.instance_id for n in notices], hooks)
+            sizes = any(isinstance(notice, (DrainRequest, UndrainRequest)) for notice in notices)
+            ids = [notice.instance_id for notice in notices]
+            facts = self._account.look(self._rules.stack, ids, hooks, sizes=sizes)
         except AwsFailed as exc:
             return {notice: self._failed(notice, receives, exc) for notice, receives in notices.items()}
         self._record(notices, facts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from fleet.control import node
-from fleet.control.aws import Facts
+from fleet.control.aws import DETACHED_AT_ONCE, Facts, chunks
 from fleet.control.drain import (
     Action,
     Deregister,
@@ -39,9 +39,16 @@ _THREADS: Final = 50
 class Account(Protocol):
     """What is asked of the account; every method may raise AwsFailed."""
 
-    def look(self, stack: str, ids: Collection[str], hooks: Collection[tuple[str, str]] = ()) -> Facts: ...
+    def look(
+        self,
+        stack: str,
+        ids: Collection[str],
+        hooks: Collection[tuple[str, str]] = (),
+        *,
+        sizes: bool = False,
+    ) -> Facts: ...
     def deregister(self, target_group: str, ids: Collection[str]) -> None: ...
-    def detach(self, group: str, ids: Collection[str]) -> list[str]: ...
+    def detach(self, group: str, ids: Sequence[str]) -> list[str]: ...
     def enter_standby(self, group: str, instance_id: str) -> None: ...
     def exit_standby(self, group: str, instance_id: str) -> None: ...
     def retire(self, instance_id: str) -> None: ...
@@ -121,13 +128,14 @@ class Performer:
     def _detach(self, tasks: Sequence[Task], failed: dict[str, AwsFailed]) -> None:
         asked = _asked(tasks, lambda action: (action.group,) if isinstance(action, Detach) else ())
         for group, leaving in asked.items():
-            try:
-                detached = self._account.detach(group, leaving)
-            except AwsFailed as exc:
-                failed |= dict.fromkeys(leaving, exc)
-                continue
-            for instance_id in detached:
-                self._log("instance.detached", **leaving[instance_id].names, group=group)
+            for some in chunks(leaving, DETACHED_AT_ONCE):
+                try:
+                    detached = self._account.detach(group, some)
+                except AwsFailed as exc:
+                    failed |= dict.fromkeys(some, exc)
+                    continue
+                for instance_id in detached:
+                    self._log("instance.detached", **leaving[instance_id].names, group=group)
 
     def _finish(self, task: Task, failed: AwsFailed | None) -> Outcome:
         """The rest of its actions; a node that did not hear, or refused, ends them."""
@@ -196,10 +204,11 @@ class Performer:
         if said == "serving":
             self._log("node.undrained", **task.names, by=by)
             return None
-        if said == "silent":
+        if said != "refused":
             return Again(self._rules.recheck_s)
-        why = "AWS is taking the instance away" if said == "refused" else "the node is dead"
-        self._log("undrain.refused", **task.names, reason=why, by=by)
+        self._log("undrain.refused", **task.names, reason="AWS is taking the instance away", by=by)
+        if isinstance(notice, DrainRequest):
+            self._change(task, Retire())  # the drain that was to be taken back goes on after all
         return Done()
 
     def _let_go(self, task: Task, action: LetGo) -> None:
