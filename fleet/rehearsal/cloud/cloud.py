@@ -99,6 +99,7 @@ class Cloud:
             raise
         _reset_moto()
         self.endpoint_url = self._server.endpoint_url
+        self.traffic = self._server.traffic
         self.market = Market(seed)
         self._world = World(clock, time_scale, self.market, listener, on_event, metrics or NoMetrics())
         self._loop = LoopThread("cloud-io")

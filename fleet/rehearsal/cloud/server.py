@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from fleet.rehearsal.cloud.errors import CloudError
 from fleet.rehearsal.cloud.patches import Patches
+from fleet.rehearsal.cloud.traffic import Traffic
 
 _HOST = "127.0.0.1"
 _POLL_SLICE_SECONDS = 0.2  # how long a long poll may outlive the server
@@ -30,12 +31,13 @@ class Server:
 
     def __init__(self, port: int) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.traffic = Traffic()
         self._connections = _Connections()
         self._socket = _bound(port)
         self._server = make_server(
             _HOST,
             self._socket.getsockname()[1],
-            DomainDispatcherApplication(create_backend_app),
+            self.traffic.around(DomainDispatcherApplication(create_backend_app)),
             threaded=True,
             request_handler=_handler(self._connections),
             fd=self._socket.fileno(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import moto.backends
 from moto.core.serialize import XFormedAttributePicker
 from moto.ec2.models.core import TaggedEC2Resource
+from moto.sqs.models import sqs_backends
 
 if TYPE_CHECKING:
     from tests.fleet.rehearsal.cloud.conftest import Aws, Emulate, Plain
@@ -58,3 +59,24 @@ def test_every_change_is_undone(emulate: Emulate) -> None:
 def current() -> tuple[Any, ...]:
     picker = XFormedAttributePicker.get_possible_keys
     return TaggedEC2Resource.get_tags, moto.backends.list_of_moto_modules, picker
+
+
+def kept(aws: Aws) -> list[str]:
+    """Of two messages that are received, one from before the queue's minute."""
+    url = aws.sqs.create_queue(QueueName="q", Attributes={"MessageRetentionPeriod": "60"})["QueueUrl"]
+    for body in ("new", "old"):
+        aws.sqs.send_message(QueueUrl=url, MessageBody=body)
+    queue = next(iter(sqs_backends["123456789012"]["us-east-1"].queues.values()))
+    [old] = [message for message in queue._messages if message.body == "old"]
+    assert old.sent_timestamp is not None
+    old.sent_timestamp -= 61_000
+    found = aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    return [message["Body"] for message in found]
+
+
+def test_messages_are_kept_as_long_as_with_plain_moto(plain: Plain, emulate: Emulate) -> None:
+    """What is older than the queue keeps is not received."""
+    with plain() as aws:
+        expected = kept(aws)
+    with emulate() as aws:
+        assert kept(aws) == expected == ["new"]

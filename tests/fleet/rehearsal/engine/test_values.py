@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,8 +22,10 @@ from fleet.rehearsal.engine.values import (
     seal,
 )
 from fleet.rehearsal.resources import UNKNOWN
+from fleet.rehearsal.resources.archives import Archive
 from fleet.rehearsal.resources.errors import ArgumentRefusedError
 
+_ASSET, _ARCHIVE = "c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7"
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 SCALARS = st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
 VALUES = st.recursive(
@@ -99,3 +102,39 @@ def test_a_redactor_hides_secrets_as_messages_write_them() -> None:
     assert redactor("line two: 1") == "[secret]: 1"
     assert redactor.finds("a line one b")
     assert not redactor.finds("nothing")
+
+
+def test_an_archive_of_files_and_texts(tmp_path: Path) -> None:
+    """It is read when it is told of, goes back as the SDK reads it, and leaves its digest in the state."""
+    (tmp_path / "a.py").write_text("a = 1\n")
+    held = {
+        "pkg/a.py": {SIGNATURE: _ASSET, "path": str(tmp_path / "a.py")},
+        "b.py": {SIGNATURE: _ASSET, "text": "b"},
+    }
+    struct = encode({"code": {SIGNATURE: _ARCHIVE, "assets": held}})
+    archive = decode(struct)["code"]
+    assert archive == Archive((("b.py", "b"), ("pkg/a.py", "a = 1\n")))
+    assert decode(encode({"code": archive})) == {"code": archive}
+    back = rpc.deserialize_properties(encode({"code": archive}))["code"]
+    assert sorted(back.assets) == ["b.py", "pkg/a.py"]
+    sealed = seal({"code": archive}, KEY)
+    assert json.loads(json.dumps(sealed)) == sealed != seal({"code": Archive((("b.py", "c"),))}, KEY)
+    assert "2 files" in hide({"code": archive})["code"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {SIGNATURE: _ASSET, "text": "x"},
+        {SIGNATURE: _ARCHIVE, "path": "/a.zip"},
+        {SIGNATURE: _ARCHIVE, "assets": {"a": {SIGNATURE: "other", "text": "x"}}},
+        {
+            SIGNATURE: _ARCHIVE,
+            "assets": {"a": {SIGNATURE: _ASSET, "path": "/no/such/file"}},
+        },
+    ],
+)
+def test_other_assets_and_archives(value: dict[str, object]) -> None:
+    """They are refused, with their place."""
+    with pytest.raises(ArgumentRefusedError, match="code"):
+        decode(encode({"code": value}))
