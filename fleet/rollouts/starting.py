@@ -97,7 +97,7 @@ class _Group:
         if self._launches_the_same(wanted, now):
             wanted = with_version(wanted, version_of(now))
         wanted = with_base_kept(wanted, None if before is None else self._policy(before), now)
-        members = [one["LaunchTemplate"]["Version"] for one in found["Instances"] if "LaunchTemplate" in one]
+        members = [one["LaunchTemplate"]["Version"] for one in found["Instances"] if _stays(one)]
         if by_requirements(wanted) or by_requirements(now):
             return self._go_one_way(wanted, now, members, wish.preferences)
         match next_step(wanted, now, members, self._running()):
@@ -192,3 +192,8 @@ class _Group:
     def _shape(self, member: str) -> Any:
         model = self.clients("autoscaling").meta.service_model
         return model.operation_model("StartInstanceRefresh").input_shape.members[member]
+
+
+def _stays(instance: Mapping[str, Any]) -> bool:
+    """One that is on its way out still says what it was launched from."""
+    return "LaunchTemplate" in instance and not instance["LifecycleState"].startswith("Terminating")

@@ -100,6 +100,26 @@ def test_wishing_back_what_the_group_says_rolls_back_what_runs(fleet: Fleet) -> 
     assert (fleet.statuses(), fleet.versions()) == (["RollbackSuccessful"], ["1"] * 3)
 
 
+def test_nodes_that_are_on_their_way_out_are_no_reason_for_another_rollout(fleet: Fleet) -> None:
+    """After a rollback some of them drain for minutes yet."""
+    fleet.tier()
+    fleet.client("autoscaling").put_lifecycle_hook(
+        AutoScalingGroupName="model",
+        LifecycleHookName="drain",
+        LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+        HeartbeatTimeout=3600,
+    )
+    begin(fleet, fleet.version(), checkpointDelay=3600)
+    fleet.tick(20)
+    fleet.client("autoscaling").rollback_instance_refresh(AutoScalingGroupName="model")
+    fleet.tick(20)
+    leaving = [one for one in fleet.group()["Instances"] if one["LaunchTemplate"]["Version"] == "2"]
+    assert [one["LifecycleState"] for one in leaving] == ["Terminating:Wait"]
+    assert fleet.statuses() == ["RollbackSuccessful"]
+    assert begin(fleet, "1") == Begun()
+    assert fleet.statuses() == ["RollbackSuccessful"]
+
+
 def test_going_back_to_the_same_content_replaces_no_node(fleet: Fleet) -> None:
     """A version that launches what the group launches is another number and no other node."""
     fleet.tier()
