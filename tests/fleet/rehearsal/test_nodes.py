@@ -98,6 +98,17 @@ def test_runs_user_data(nodes: Nodes, processes: Processes, tmp_path: Path) -> N
     assert "AWS_ENDPOINT_URL=http://127.0.0.1:1" in env
 
 
+@pytest.mark.parametrize(("image", "port"), [("ami-1", "8079"), ("ami-2", "")])
+def test_a_spoiled_image_has_its_settings(
+    image: str, port: str, nodes: Nodes, processes: Processes, tmp_path: Path
+) -> None:
+    """And other images do not."""
+    nodes.spoil(image, {"GOLDENFLEET_PORT": "8079"})
+    nodes.launched(instance("#!/bin/sh\necho port=$GOLDENFLEET_PORT\n"))
+    assert processes.wait("i-0001", 20).code == 0
+    assert (tmp_path / "nodes/i-0001/log.jsonl").read_text() == f"port={port}\n"
+
+
 def test_finds_the_boot_program(nodes: Nodes, processes: Processes) -> None:
     """The program that launch templates name is on the PATH of an instance."""
     nodes.launched(instance("#!/bin/sh\ncommand -v goldenfleet-boot && command -v python\n"))
