@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A notice lasts 120 s: better back to the queue than long in one call.
+# A notice lasts 120 s: better back to the queue than long in one call. Two attempts at a hanging service end
+# before the function's own time, which would hide all of its notices for a visibility timeout.
 CONFIG = Config(
     connect_timeout=2,
-    read_timeout=10,
-    retries={"mode": "standard", "max_attempts": 3},
+    read_timeout=4,
+    retries={"mode": "standard", "max_attempts": 2},
     max_pool_connections=64,
 )
 STACK_TAG: Final = "goldenfleet:stack"

@@ -22,7 +22,7 @@ from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
 from fleet.stack.observability import Observability, TierLogs
-from fleet.stack.rollout import roll_out
+from fleet.stack.rollout import check_credentials, roll_out
 from fleet.stack.scaling_policies import published_by
 from fleet.stack.settings import GatewayTier, ModelTier, Settings, Telemetry
 from fleet.stack.tier import Tier, TierPlan, boot_problem, volume_problem
@@ -51,7 +51,9 @@ class Ground(NamedTuple):
 
 def main() -> None:
     try:
-        build(Settings.from_config(pulumi.get_stack(), configuration()))
+        config = configuration()
+        check_credentials(config)
+        build(Settings.from_config(pulumi.get_stack(), config))
     except GoldenfleetError as exc:
         # Pulumi prints this kind by its text alone; of any other it prints a trace.
         raise pulumi.RunError(str(exc)) from exc

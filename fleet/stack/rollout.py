@@ -25,6 +25,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from fleet.errors import SettingsError
 from fleet.rollouts import starting
 from fleet.stack.naming import resource_name
 from fleet.stack.purchase import mixture
@@ -36,7 +37,19 @@ from fleet.stack.tier import Tier
 MOST_ALARMS = 10
 """That a refresh may watch: AlarmSpecification, Auto Scaling API reference."""
 
+_UNKNOWN = ("aws:accessKey", "aws:secretKey", "aws:token", "aws:assumeRole", "aws:assumeRoles")
 _WISHED = ("group", "configuration", "preferences")
+
+
+def check_credentials(config: Mapping[str, object]) -> None:
+    """Rollouts act with the environment's credentials, or aws:profile's: others of pulumi-aws's would be a
+    different account's, perhaps. Raises SettingsError.
+    """
+    if given := [key for key in _UNKNOWN if config.get(key)]:
+        raise SettingsError(
+            f"{given[0]} is set, by which pulumi-aws would act and rollouts could not",
+            "Put the credentials, or the role, into a profile: AWS_PROFILE or aws:profile.",
+        )
 
 
 class Rollout(Resource, module="goldenfleet", name="Rollout"):

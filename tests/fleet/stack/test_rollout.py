@@ -16,8 +16,9 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
+from fleet.errors import SettingsError
 from fleet.rehearsal.cloud import Cloud, InstanceView
-from fleet.stack.rollout import RolloutProvider
+from fleet.stack.rollout import RolloutProvider, check_credentials
 from fleet.stack.settings_rollout import Rollout, room_problem
 
 if TYPE_CHECKING:
@@ -257,3 +258,11 @@ class _Account:
 
     def _client(self, service: str) -> Any:
         return self._session.client(service, endpoint_url=self._cloud.endpoint_url)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("key", ["aws:assumeRoles", "aws:accessKey"])
+def test_credentials_that_rollouts_would_not_use_are_refused(key) -> None:
+    """Else the stack would live in one account, and its rollouts act in another."""
+    with pytest.raises(SettingsError, match=f"{key} is set"):
+        check_credentials({key: "something", "aws:region": "us-east-1"})
+    check_credentials({"aws:profile": "prod", "aws:region": "us-east-1"})
