@@ -154,7 +154,7 @@ def test_old_images_go_with_snapshot_and_manifest(world: World) -> None:
     world.aws().ssm.delete_parameter(Name="/goldenfleet/lab/image/lab-gateway/dev")
     sweep = world.sweep()
     assert sweep.apply(sweep.plan()) == ()
-    assert len(leftovers(world)) == 4
+    assert len(leftovers(world)) == 5
     world.clock.sleep(31 * DAY)
     assert sweep.apply(sweep.plan()) == ()
     assert leftovers(world) == []
