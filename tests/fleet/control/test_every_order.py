@@ -77,12 +77,13 @@ def wrong(start: State, state: State) -> str | None:
 def wrong_when_quiet(state: State) -> str | None:
     if state.hook is not None and state.stack == "ours":
         return "a hook is left waiting"
-    if state.member == "Standby":
+    # What EC2 is to take is still to come, and word of it.
+    if state.member == "Standby" and not (state.interrupted and state.alive):
         return "a node is left in standby"
     left = state.member != "InService"
     if state.launched != state.desired - (not left) or state.desired > departures(state):
         return "capacity was not requested once"
-    undone = UNDRAIN in state.sent and state.undrained_at is not None
+    undone = state.undrained_at is not None and not state.sent & {INTERRUPTION, MAINTENANCE}
     if undone and not left and state.alive and state.up and not state.bound and state.phase != "serving":
         return "an undrained node was drained again"
     return None

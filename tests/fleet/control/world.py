@@ -52,7 +52,7 @@ MOMENTS = (0.0, 111.0, 121.0)
 INTERRUPTION = Interruption("i-1", 0.0)
 REBALANCE = Rebalance("i-1", 0.0)
 MAINTENANCE = Maintenance("i-1", 0.0, "RETIREMENT", 100.0)
-DRAIN = DrainRequest("i-1", 0.0, "bad disk", "ann", "r-1", 100.0)
+DRAIN = DrainRequest("i-1", 0.0, "bad disk", "ann", "r-1", 90.0)
 UNDRAIN = UndrainRequest("i-1", 1.0, "better", "ann", "r-2")
 
 
@@ -119,11 +119,11 @@ class State(NamedTuple):
 
 
 def steps(state: State, decided: Decide = decide) -> Iterator[tuple[str, State]]:
-    """What may come next, each with its name. What nobody will look at any more is forgotten."""
+    """What may come next, each with its name. What a dead node was is forgotten."""
     for name, after in _steps(state, decided):
         if not after.up:
             after = after._replace(phase="serving", deadline=None, bound=False)
-        yield name, after if after.phase == "draining" else after._replace(deadline=None)
+        yield name, after
 
 
 def _steps(state: State, decided: Decide) -> Iterator[tuple[str, State]]:
