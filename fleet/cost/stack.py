@@ -135,5 +135,5 @@ def _alarms(settings: Settings) -> tuple[AlarmPlan[str], ...]:
     """To count them, any names do."""
     tiers = tuple(TierNames(tier.name, tier.role, "", "", "") for tier in settings.tiers)
     rules = dict.fromkeys(("interruption", "maintenance", "rebalance", "state", "termination"), "")
-    names = StackNames(settings.stack, tiers, "", "", rules)
+    names = StackNames(settings.stack, tiers, "", "", rules, control="")
     return alarms(settings, names, {tier.name: tier.name for tier in settings.tiers})

@@ -227,7 +227,9 @@ def _names(settings: Settings, made: Mapping[str, tuple[Tier, Edge]], notices: N
         for tier in settings.tiers
     )
     rules = {part: rule.name for part, rule in notices.rules.items()}
-    return StackNames[Text](settings.stack, tiers, notices.queue.name, notices.dead_letters.name, rules)
+    queue, dead_letters = notices.queue.name, notices.dead_letters.name
+    control = resource_name(settings.stack, "control")
+    return StackNames[Text](settings.stack, tiers, queue, dead_letters, rules, control=control)
 
 
 def _dashboard(
@@ -257,6 +259,7 @@ def _resolved(names: StackNames[Text]) -> pulumi.Output[StackNames[str]]:
         dead_letters=names.dead_letters,
         rules=dict(names.rules),
         stack=names.stack,
+        control=names.control,
     )
     kinds = [(tier.tier, tier.role) for tier in names.tiers]
     return given.apply(
@@ -269,6 +272,7 @@ def _resolved(names: StackNames[Text]) -> pulumi.Output[StackNames[str]]:
             known["queue"],
             known["dead_letters"],
             known["rules"],
+            control=known["control"],
         )
     )
 

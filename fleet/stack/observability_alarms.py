@@ -68,7 +68,7 @@ def alarms(settings: Settings, names: StackNames[T], tier_names: Mapping[str, T]
     ]
     gateway = names.gateway
     of_clients = _of_clients(names.stack, gateway, tier_names[gateway.tier], settings)
-    return (*of_clients, *of_tiers, *_of_notices(names))
+    return (*of_clients, *of_tiers, *_of_notices(names), _of_control(names.control))
 
 
 def composite_rule(names: Mapping[str, str]) -> str:
@@ -247,6 +247,24 @@ def _of_notices(names: StackNames[T]) -> Iterator[AlarmPlan[T]]:
         threshold=0,
         periods=1,
         of_them=1,
+    )
+
+
+def _of_control(control: T) -> AlarmPlan[T]:
+    """Metrics: "Types of metrics for Lambda functions" (Lambda guide)."""
+    return AlarmPlan(
+        part="control-failing",
+        tier=None,
+        meaning="The control handler fails, or Lambda does not let it run",
+        runbook="control-failing",
+        metrics={
+            name.lower(): Metric("AWS/Lambda", name, {"FunctionName": control}, "Sum")
+            for name in ("Errors", "Throttles")
+        },
+        expression="SUM(METRICS())",
+        threshold=0,
+        periods=5,
+        of_them=2,
     )
 
 

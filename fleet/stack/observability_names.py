@@ -82,6 +82,8 @@ class StackNames(Generic[T]):
     dead_letters: T
     rules: Mapping[str, T] = field(default_factory=dict)
     """Part -> name of the EventBridge rule that brings notices."""
+    control: T = field(kw_only=True)
+    """The function that handles them."""
 
     @property
     def gateway(self) -> TierNames[T]:

@@ -17,7 +17,13 @@ OF_GATEWAYS: Final = ("balancer-errors", "errors", "first-token", "lost")
 OF_TIERS: Final = ("empty", "full", "short", "unhealthy")
 ON_FALLBACK: Final = "on-fallback"
 """Of tiers that fall back to on demand."""
-OF_STACK: Final = ("clients-notice", "notices-dead", "notices-late", "notices-undelivered")
+OF_STACK: Final = (
+    "clients-notice",
+    "control-failing",
+    "notices-dead",
+    "notices-late",
+    "notices-undelivered",
+)
 """Alarms; a test compares them, too."""
 _UP: Final = "Bring the stack up to date: pulumi up"
 _LATE_S: Final = 60.0

@@ -193,7 +193,7 @@ def test_one_node_of_many_that_is_silent_is_worse_than_all(well, make_snapshot, 
 
 def test_names_are_those_of_the_program():
     """Rules and alarms that the doctor misses are the ones that the Pulumi program makes."""
-    names = StackNames[str]("prod", tuple(map(tier_names, ("gateway", "model"))), "q", "d")
+    names = StackNames[str]("prod", tuple(map(tier_names, ("gateway", "model"))), "q", "d", control="c")
     settings = load_settings(Path(fleet.__file__).parent.parent, "prod", {})
     made = {plan.part_of_stack for plan in plans(settings, names, {"gateway": "gateway", "model": "model"})}
     wanted = {f"{tier}-{part}" for tier in ("gateway", "model") for part in (*OF_TIERS, ON_FALLBACK)}

@@ -30,6 +30,7 @@ AWS_METRICS = {
     "AWS/AutoScaling": set(GROUP_METRICS),
     "AWS/EC2": {"CPUUtilization"},
     "AWS/Events": {"FailedInvocations", "Invocations"},
+    "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
     "AWS/SQS": {
         "ApproximateAgeOfOldestMessage",
         "ApproximateNumberOfMessagesNotVisible",
@@ -64,7 +65,7 @@ def names_of(settings: Settings) -> StackNames[str]:
         for t in settings.tiers
     )
     rules = {part: f"rule-{part}" for part in ("interruption", "rebalance", "termination")}
-    return StackNames(settings.stack, tiers, "queue", "dead", rules)
+    return StackNames(settings.stack, tiers, "queue", "dead", rules, control="control")
 
 
 def plans_of(stack: str) -> tuple[AlarmPlan[str], ...]:
