@@ -139,13 +139,14 @@ def _by_tier(instance: InstanceView) -> tuple[str, float, str]:
 def leaving(before: Collection[str], instances: Sequence[InstanceView], tier: str) -> InstanceView | None:
     """The node that the Auto Scaling group chose for a scale-in, once it has chosen."""
     return next(
-        (
-            i
-            for i in instances
-            if i.tier == tier and i.instance_id in before and (i.lifecycle_state or "").startswith("Terminat")
-        ),
+        (i for i in instances if i.tier == tier and i.instance_id in before and leaves(i)),
         None,
     )
+
+
+def leaves(instance: InstanceView) -> bool:
+    """Its group is ending it."""
+    return (instance.lifecycle_state or "").startswith("Terminat")
 
 
 def follow(

@@ -87,12 +87,14 @@ class Play:
     def _scale_in(self, step: Step, before: Collection[str]) -> Interruption:
         group = next(g for g in self._cloud.groups() if g.name == self._groups[step.tier])
         at = time.time()
+        # A node that was killed may wait for its hook for as long as that lasts.
+        going = {i.instance_id for i in self._cloud.instances() if interruptions.leaves(i)}
         self._progress.say(f"scaling the {step.tier} tier in, from {group.desired} to {group.desired - 1}")
         self._cloud.set_desired(group.name, group.desired - 1)
         chosen: list[InstanceView] = []
 
         def has_chosen() -> bool:
-            found = interruptions.leaving(before, self._cloud.instances(), step.tier)
+            found = interruptions.leaving(set(before) - going, self._cloud.instances(), step.tier)
             chosen.extend([found] if found else [])
             return found is not None
 
