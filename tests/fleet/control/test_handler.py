@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.request import Request, urlopen
@@ -18,6 +19,10 @@ import boto3
 import pytest
 
 from fleet.control.aws import Account
+from fleet.control.drain import Rules
+from fleet.control.handler import Handler, Message
+from fleet.control.log import Log
+from fleet.control.perform import Done
 
 
 def test_an_interruption(fleet: Any) -> None:
@@ -241,6 +246,24 @@ def test_a_storm(fleet: Any) -> None:
     assert len(node.orders) == 1
     assert len(fleet.logged("instance.detached")) == 2
     assert fleet.waiting() == 1  # the silent node's: it may not have heard
+
+
+def test_five_hundred_at_once(fleet: Any) -> None:
+    """Ours among hundreds that nobody knows, all twice over, and junk: each of ours is followed once, every
+    message is done with, and the account is asked a few times, not five hundred.
+    """
+    victims = fleet.members()
+    nodes = [fleet.listen(victim) for victim in victims]
+    ids = [*(victim.instance_id for victim in victims), *(f"i-{n:017x}" for n in range(247))]
+    at = datetime.fromtimestamp(fleet.clock(), UTC).isoformat()
+    event = {"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "time": at}
+    bodies = [json.dumps({**event, "detail": {"instance-id": one}}) for one in ids] * 2 + ["junk"] * 2
+    fleet.cloud.traffic.forget()
+    handler = Handler(Rules("lab"), Account(), Log(fleet.out, fleet.clock), fleet.clock)
+    assert handler.handle([Message(body) for body in bodies]) == [Done()] * 500
+    assert [len(node.orders) for node in nodes] == [1, 1]
+    assert len(fleet.logged("instance.detached")) == 2
+    assert sum(fleet.cloud.traffic.calls.values()) <= 6
 
 
 def test_the_process(fleet: Any, until: Callable[[Callable[[], bool]], None], tmp_path: Any) -> None:
