@@ -321,8 +321,9 @@ def _why_not(call: Call, failure: Failure, pause_s: float, progressed: bool) -> 
         return "asking again would not help"
     if call.left_s <= pause_s:
         return f"the next attempt would be past the deadline of {call.means.timeouts.total:g} s"
-    if pause_s > policy.longest_wait_s and failure.retry_after_s is not None:
-        return f"the service asks to wait {failure.retry_after_s:g} s"
+    asked_s = failure.retry_after_s
+    if asked_s is not None and asked_s > policy.longest_wait_s:
+        return f"the service asks to wait {asked_s:g} s"
     if call.failures_in_a_row > most_in_a_row(policy, failure):
         return f"{call.failures_in_a_row} attempts in a row failed"
     if not progressed and needs_budget(failure) and not call.means.budget.withdraw():

@@ -29,6 +29,7 @@ _SERVER_SIDE_TYPES = frozenset(
     }
 )
 _FINAL_CODES = frozenset({"resume_unsupported"})
+DRAINING: Final = "node_draining"
 
 # Nobody who was told the same moment should come back in the same moment.
 _RETRY_AFTER_SPREAD = 0.25
@@ -36,7 +37,6 @@ _RETRY_AFTER_SPREAD = 0.25
 FailureKind = Literal["unreachable", "timeout", "lost", "cut", "unserved", "status", "event", "junk"]
 # Behind a balancer that has not noticed yet.
 _GATEWAY_LOST: Final[frozenset[FailureKind]] = frozenset({"lost", "cut", "unserved"})
-_GATEWAY_GONE: Final[frozenset[FailureKind]] = _GATEWAY_LOST | {"unreachable"}
 _BALANCERS = frozenset({502, 503, 504})
 
 
@@ -105,12 +105,16 @@ class RetryBudget:
 def needs_budget(failure: Failure) -> bool:
     """An attempt that answers the loss of a gateway needs none: it replaces work that nobody does any more,
     and one gateway of two takes half of all calls with it at once."""
-    return failure.kind not in _GATEWAY_GONE and failure.code != "node_draining"
+    return failure.kind != "unreachable" and not _tells_of_a_loss(failure)
 
 
 def most_in_a_row(policy: RetryPolicy, failure: Failure) -> int:
     """Attempts in a row after which one more is not made."""
-    return policy.losses if failure.kind in _GATEWAY_LOST else policy.retries
+    return policy.losses if _tells_of_a_loss(failure) else policy.retries
+
+
+def _tells_of_a_loss(failure: Failure) -> bool:
+    return failure.kind in _GATEWAY_LOST or failure.code == DRAINING
 
 
 def backoff_s(policy: RetryPolicy, failures: int, random: float) -> float:
@@ -136,7 +140,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
         return seconds
     try:
         return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -151,9 +155,11 @@ def _number(text: str | None) -> float | None:
 def refusal(status: int, headers: Mapping[str, str], envelope: object, now: datetime) -> Failure:
     """A response that is not 200, by what it says of itself."""
     message, code, _ = _said(envelope)
+    if status == 503 and headers.get("x-goldenfleet-state") == "draining":
+        code = DRAINING  # TGI's envelope has no code
     asked = headers.get("x-should-retry", "").lower()
     retryable = asked == "true" or (asked != "false" and status in RETRYABLE_STATUS)
-    detail = f"HTTP {status}: {message or 'no explanation'}"
+    detail = f"HTTP {status}: {message or _moved(status, headers) or 'no explanation'}"
     asked_s = retry_after_s(headers, now)
     # What speaks the API says why; a load balancer of its own has a page, or nothing, and no request id.
     unserved = status in _BALANCERS and not isinstance(envelope, Mapping) and "x-request-id" not in headers
@@ -161,13 +167,17 @@ def refusal(status: int, headers: Mapping[str, str], envelope: object, now: date
     return Failure(kind, detail, retryable, status, code, asked_s, envelope=envelope)
 
 
+def _moved(status: int, headers: Mapping[str, str]) -> str:
+    """What to do about a redirection: to follow one would carry the key and the prompt elsewhere."""
+    place = headers.get("location", "")[:200]
+    return f"the service is at {place}: name that as base_url" if 300 <= status < 400 and place else ""
+
+
 def error_event(envelope: object) -> Failure:
     """An error inside a stream: a server's trouble is a cut, a request's fault is final."""
     message, code, kind = _said(envelope)
     number = _number(code)
-    server_side = (
-        kind in _SERVER_SIDE_TYPES or code == "node_draining" or (number is not None and number >= 500)
-    )
+    server_side = kind in _SERVER_SIDE_TYPES or code == DRAINING or (number is not None and number >= 500)
     retryable = server_side and code not in _FINAL_CODES
     detail = f"error event {code or kind or '?'}: {message or '-'}"
     return Failure("event", detail, retryable, None, code, envelope=envelope)

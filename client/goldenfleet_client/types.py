@@ -22,8 +22,8 @@ class Timeouts:
 class RetryPolicy:
     """How often one call tries. `retries` in a row without a new token, `resumes` of a stream in all;
     waits are drawn from 0 to `base_s` doubled each time, at most `cap_s`. A server that asks for more
-    than `longest_wait_s` is not waited for. Where each failure tells of a gateway that is gone, the limit is
-    `losses`: until a load balancer has noticed, it may choose the same one many times."""
+    than `longest_wait_s` is not waited for. Where each failure tells of a gateway that is gone or drains, the
+    limit is `losses`: until a load balancer has noticed, it may choose the same one many times."""
 
     retries: int = 4
     losses: int = 12

@@ -107,6 +107,14 @@ def test_retry_after_ms_comes_first(caller: Any, service: Any, acts: Any) -> Non
     assert waits(caller) == [pytest.approx(0.02)]
 
 
+def test_the_longest_wait_is_measured_by_what_was_asked(callers: Any, service: Any, acts: Any) -> None:
+    """A wait at the limit is kept whatever chance adds to it; a gateway asks for up to the default limit."""
+    service.then(acts.refuse(503, "retry-after: 0.02"), acts.whole)
+    caller = callers(service.url, random=lambda: 0.99, retry=RetryPolicy(longest_wait_s=0.02))
+    assert caller.outcome("generate", "x").error is None
+    assert waits(caller) == [pytest.approx(0.02 * 1.2475)]
+
+
 def test_waits_are_drawn_from_a_doubling_range(callers: Any, service: Any, acts: Any) -> None:
     """Full jitter: each wait is a share of a range that doubles up to its cap."""
     service.then(acts.refuse(503))
@@ -204,6 +212,30 @@ def test_a_balancer_that_has_not_noticed_yet(
     service that speaks for itself, and the budget does not pay for it."""
     service.then(*[acts.answer(status, page)] * 12, acts.whole)
     assert callers(service.url, budget_minimum=0).call("generate", "x").attempts == 13
+
+
+@pytest.mark.parametrize(
+    "drain",
+    [
+        {"error": {"message": "x", "type": "server_error", "code": "node_draining"}},
+        {"error": "x", "error_type": "overloaded"},
+    ],
+    ids=["OpenAI's words", "TGI's words"],
+)
+def test_a_gateway_that_drains_behind_a_balancer(
+    callers: Any, service: Any, acts: Any, drain: dict[str, object]
+) -> None:
+    """So may a balancer with a gateway that drains: it is on its way out, like a lost one."""
+    headers = ("x-goldenfleet-state: draining", "retry-after-ms: 1", "x-should-retry: true")
+    service.then(*[acts.answer(503, drain, *headers)] * 12, acts.whole)
+    assert callers(service.url, budget_minimum=0).call("generate", "x").attempts == 13
+
+
+def test_a_redirection_is_not_followed(caller: Any, service: Any, acts: Any) -> None:
+    """The key and the prompt go nowhere else; the error names the place."""
+    service.then(acts.answer(301, b"", "location: https://llm.example/"))
+    assert "https://llm.example/: name that as base_url" in str(caller.outcome("generate", "x").error)
+    assert len(service.seen) == 1
 
 
 def test_a_balancer_that_never_notices(callers: Any, service: Any, acts: Any) -> None:

@@ -56,6 +56,7 @@ def test_a_wait_is_bounded(failures: int, chance: float) -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "Thu, 01 Jan 2026 12:00:30 -0000"}, None),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 +99999999999999999999"}, None),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:

@@ -215,7 +215,7 @@ async def test_the_timeout_holds(stage: Any, plan: Any) -> None:
 
 async def test_the_services_last_word(stage: Any, plan: Any, gateway: Any) -> None:
     """After the last attempt the service's own error is raised: a drain, and a generation that fails."""
-    few = RetryPolicy(retries=1, base_s=0.001)
+    few = RetryPolicy(retries=1, losses=1, base_s=0.001)
     gateway.drain.start("test", 0.0, "admin")
     with pytest.raises(OverloadedError, match="draining") as draining:
         await drop_in.AsyncClient(gateway.url, retry=few).generate("x")
