@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_LONGEST_LINE = 4 * 1024 * 1024  # far above any chunk; a stream without line ends must not fill memory
+# The first event tells a prompt's token ids, some 7 bytes each; a stream of no events must not fill memory.
+_LONGEST_EVENT = 16 * 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseDecoder:
@@ -14,25 +16,38 @@ class SseDecoder:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._data: list[str] = []
+        self._held = 0
+        self._begun = False
+        self._after_cr = False
         self.junk: str | None = None
 
     def feed(self, piece: bytes) -> Iterator[str]:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            if self.junk is None:
-                yield from self._line(line.removesuffix(b"\r"))
-        if len(self._rest) > _LONGEST_LINE:
-            self.junk = f"a line of the stream is longer than {_LONGEST_LINE} bytes"
+        self._held += len(piece)
+        if self._after_cr:
+            piece = piece.removeprefix(b"\n")
+        self._after_cr = piece.endswith(b"\r")
+        piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._rest += piece
+        if b"\n" in piece:
+            *lines, self._rest = self._rest.split(b"\n")
+            for line in lines:
+                if self.junk is None:
+                    yield from self._line(bytes(line))
+        if self._held > _LONGEST_EVENT:
+            self.junk = f"an event of the stream is longer than {_LONGEST_EVENT} bytes"
 
     def _line(self, line: bytes) -> Iterator[str]:
-        if not line and self._data:
-            data, self._data = "\n".join(self._data), []
-            yield data
+        if not self._begun:
+            line, self._begun = line.removeprefix(_BYTE_ORDER_MARK), True
+        if not line:
+            data, self._data, self._held = self._data, [], 0
+            if data:
+                yield "\n".join(data)
         elif line.startswith(b"data:"):
             self._take(line[5:].removeprefix(b" "))
-        elif line and not line.startswith((b":", b"event:", b"id:", b"retry:")):
+        elif not line.startswith((b":", b"event:", b"id:", b"retry:")):
             self.junk = f"not a line of an event stream: {line[:60]!r}"
 
     def _take(self, raw: bytes) -> None:

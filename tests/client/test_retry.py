@@ -27,11 +27,29 @@ def test_events_do_not_depend_on_how_bytes_arrive(cuts: list[int]) -> None:
     assert decoder.junk is None
 
 
-def test_a_line_without_end_is_junk() -> None:
-    """A body without line ends does not grow for ever."""
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@given(cut=st.integers(0, 22))
+def test_every_line_ending_and_a_byte_order_mark(end: bytes, cut: int) -> None:
+    """As the standard has them (WHATWG HTML, 9.2.6), each event as soon as its last byte is there."""
+    stream = b"\xef\xbb\xbf" + b"data: 1" + 2 * end + b"data:2" + 2 * end
     decoder = SseDecoder()
-    for _ in range(80):
-        assert list(decoder.feed(b"x" * 65536)) == []
+    assert [e for piece in (stream[:cut], stream[cut:]) for e in decoder.feed(piece)] == ["1", "2"]
+    assert decoder.junk is None
+
+
+def test_a_prompt_of_a_million_tokens() -> None:
+    """Its ids are one event of 8 MB, and no junk."""
+    event, decoder = b"data: [" + b"128000, " * 1_000_000 + b"0]\n\n", SseDecoder()
+    pieces = (event[at : at + 65536] for at in range(0, len(event), 65536))
+    assert [len(data) for piece in pieces for data in decoder.feed(piece)] == [len(event) - 8]
+
+
+@pytest.mark.parametrize("piece", [b"x" * 65536, b"data: " + b"x" * 65536 + b"\n"])
+def test_an_event_without_end_is_junk(piece: bytes) -> None:
+    """A body without line ends, or without the empty ones that end events, does not grow for ever."""
+    decoder = SseDecoder()
+    for _ in range(300):
+        assert list(decoder.feed(piece)) == []
         if decoder.junk:
             break
     assert decoder.junk is not None
