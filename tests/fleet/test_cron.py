@@ -20,14 +20,21 @@ ZURICH = ZoneInfo("Europe/Zurich")
     [
         ("", "has 0 fields"),
         ("0 8 * *", "has 4 fields"),
-        ("60 8 * * *", "'60' is no minute from 0 to 59"),
-        ("0 8 0 * *", "'0' is no day of the month from 1 to 31"),
-        ("0 8 * 13 *", "'13' is no month from 1 to 12"),
-        ("0 8 * * 8", "'8' is no day of the week from 0 to 7"),
-        ("0 8 * * fun", "'fun' is no day of the week"),
-        ("5-1 * * * *", "'5-1' is no minute"),
-        ("*/0 * * * *", "'*/0' is no minute"),
-        ("1,,2 * * * *", "'' is no minute"),
+        ("60 8 * * *", "bad minute: it is from 0 to 59"),
+        ("0 25 * * *", "bad hour: it is from 0 to 23"),
+        ("0 8 0 * *", "bad day-of-month: it is from 1 to 31"),
+        ("0 8 * 13 *", "bad month: it is from 1 to 12"),
+        ("0 8 * * 8", "bad day-of-week: it is from 0 to 7"),
+        ("0 8 * * fun", "bad day-of-week"),
+        ("5-1 * * * *", "bad minute"),
+        ("*/0 * * * *", "bad minute"),
+        ("1,,2 * * * *", "bad minute"),
+        ("0 0 31 2 *", "bad day-of-month: it is from 1 to 31, in a month that has it"),
+        ("0 0 L * *", "'L', which AWS does not know"),
+        ("0 0 LW * *", "'LW', which AWS does not know"),
+        ("0 0 * * 5l", "'5l', which AWS does not know"),
+        ("0 0 * * 1#2", "'#', which AWS does not know"),
+        ("0 0 8 * * *", "has 6 fields"),
         ("@daily", "has 1 fields"),
     ],
 )
@@ -51,27 +58,34 @@ def test_what_is_no_cron_is_refused(text: str, says: str) -> None:
         ("0 0 29 2 *", datetime(2028, 2, 29, 0, 0, tzinfo=UTC)),
         # Both days are given: either will do.
         ("0 0 13 * 5", datetime(2026, 11, 27, 0, 0, tzinfo=UTC)),
-        ("0 0 31 2 *", None),
+        ("0 0 1 jul *", datetime(2027, 7, 1, 0, 0, tzinfo=UTC)),
     ],
 )
-def test_the_next_time(text: str, comes: datetime | None) -> None:
-    """The first after now, never now itself; none for a day that no month has."""
+def test_the_next_time(text: str, comes: datetime) -> None:
+    """The first after now, never now itself."""
     assert parse(text).next_after(NOW) == comes
 
 
 def test_summer_time_moves_the_day() -> None:
-    """8:00 stays 8:00 on the wall; 2:30 of the night that skips it is 3:30."""
+    """8:00 stays 8:00 on the wall; a time of the hour that is skipped comes right after it."""
     at_eight = parse("0 8 * * *")
     for day, hour in ((datetime(2026, 1, 5, tzinfo=UTC), 7), (datetime(2026, 7, 5, tzinfo=UTC), 6)):
         found = at_eight.next_after(day, ZURICH)
         assert found is not None
         assert found.hour == hour
-    skipped = parse("30 2 29 3 *").next_after(NOW, ZURICH)
-    assert skipped is not None
-    assert skipped.astimezone(ZURICH).strftime("%Y-%m-%d %H:%M") == "2027-03-29 02:30"
-    gone = parse("30 2 28 3 *").next_after(NOW, ZURICH)
-    assert gone is not None
-    assert gone.astimezone(ZURICH).strftime("%Y-%m-%d %H:%M") == "2027-03-28 03:30"
+    for text, wall in (("30 2 29 3 *", "2027-03-29 02:30"), ("30 2 28 3 *", "2027-03-28 03:00")):
+        comes = parse(text).next_after(NOW, ZURICH)
+        assert comes is not None
+        assert comes.astimezone(ZURICH).strftime("%Y-%m-%d %H:%M") == wall
+
+
+def test_summer_times_end_repeats_an_hour_and_no_time() -> None:
+    """What comes every ten minutes goes on through both hours; what comes once a day comes once."""
+    often, once = parse("*/10 * * * *"), parse("30 2 * * *")
+    # 2:50 for the first time, then 2:10 for the second.
+    first, second = datetime(2026, 10, 25, 0, 50, tzinfo=UTC), datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
+    assert often.next_after(first, ZURICH) == datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
+    assert once.next_after(second, ZURICH) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 @given(st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)), st.integers(0, 59))

@@ -45,7 +45,7 @@ NOTHING = {"cpuTargetPercent": None, "inFlightPerNode": None}
     [
         (schedule(desired=None), "schedules.0: schedule day changes nothing: set min, desired or max"),
         (schedule(cron="0 8 * *"), "schedules.0.cron: '0 8 * *' has 4 fields"),
-        (schedule(cron="0 25 * * *"), "'25' is no hour from 0 to 23"),
+        (schedule(cron="0 25 * * *"), "'0 25 * * *' has a bad hour: it is from 0 to 23"),
         (schedule(timeZone="Europe/Zurrich"), "'Europe/Zurrich' is no IANA time zone"),
         (schedule(min=5, max=4), "has min 5 above max 4: lower min to 4 or raise max to 5"),
         (
