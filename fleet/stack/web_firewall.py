@@ -15,6 +15,7 @@ MANAGED: Mapping[str, Sequence[str]] = {
     "AWSManagedRulesKnownBadInputsRuleSet": (
         "JavaDeserializationRCE_BODY",
         "Log4JRCE_BODY",
+        "ReactJSRCE_BODY",
     ),
     "AWSManagedRulesCommonRuleSet": (
         "CrossSiteScripting_BODY",
