@@ -97,7 +97,8 @@ def connect(node: str, stack: str | None, rehearsal: bool) -> None:
     "--role-arn",
     envvar="GOLDENFLEET_FIS_ROLE",
     metavar="ARN",
-    help="What the Fault Injection Service acts as; by default the account's role goldenfleet-interrupt.",
+    help="What the Fault Injection Service acts as; by default gf-STACK-interrupt, which the stack makes "
+    "where its setting security.interruptions is true.",
 )
 @options.dry_run
 @options.yes

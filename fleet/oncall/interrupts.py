@@ -3,7 +3,8 @@
 The action `aws:ec2:send-spot-instance-interruptions` gives the instance a rebalance recommendation and, two
 minutes before it is taken, its interruption notice ("AWS FIS actions reference"; the time before the
 interruption is 2 to 15 minutes, in ISO 8601). The experiment's role must let fis.amazonaws.com assume it, and
-allow ec2:DescribeInstances and ec2:SendSpotInstanceInterruptions ("IAM roles for AWS FIS experiments").
+allow ec2:DescribeInstances and ec2:SendSpotInstanceInterruptions ("IAM roles for AWS FIS experiments"): the
+stack makes it where its settings ask for it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from typing import Any, Final
 from fleet.oncall.aws import STACK_TAG, Aws
 from fleet.oncall.errors import AwsFailed, Impossible, OnCallError
 from fleet.oncall.snapshot import NodeView
+from fleet.stack.naming import interrupting_role
 
-ROLE: Final = "goldenfleet-interrupt"
-"""Name of the role that is used where none is given."""
 MOST: Final = 5
 """Resources that one target may name ("Quotas and limitations for AWS FIS")."""
 _ACTION: Final = "aws:ec2:send-spot-instance-interruptions"
@@ -53,7 +53,7 @@ def interrupt(
 ) -> str:
     """Start the experiment; gives its id once the notices are sent. Raises OnCallError."""
     account = aws.call("sts.get_caller_identity")["Account"]
-    role = role_arn or f"arn:{aws.partition}:iam::{account}:role/{ROLE}"
+    role = role_arn or f"arn:{aws.partition}:iam::{account}:role/{interrupting_role(aws.stack)}"
     with _template(aws, nodes, str(account), role) as template_id:
         started = aws.call("fis.start_experiment", experimentTemplateId=template_id, clientToken=_token())
         experiment_id = str(started["experiment"]["id"])
@@ -101,7 +101,7 @@ def _await_sent(
         if state["status"] in _ON_ITS_WAY:
             return
         if state["status"] in _FAILED:
-            raise _refused(experiment_id, str(state.get("reason", "")))
+            raise _refused(aws.stack, experiment_id, str(state.get("reason", "")))
         if clock() >= until:
             raise AwsFailed(
                 f"experiment {experiment_id} is still {state['status']}",
@@ -110,11 +110,12 @@ def _await_sent(
         pause(_EVERY_S)
 
 
-def _refused(experiment_id: str, reason: str) -> OnCallError:
+def _refused(stack: str, experiment_id: str, reason: str) -> OnCallError:
     return AwsFailed(
         f"experiment {experiment_id} failed: {reason}",
         f"Its role must be assumable by fis.amazonaws.com and allow ec2:DescribeInstances and "
-        f"ec2:SendSpotInstanceInterruptions; name one by --role-arn, or make {ROLE}.",
+        f"ec2:SendSpotInstanceInterruptions: set goldenfleet:security.interruptions of {stack} to true, or "
+        "name another role by --role-arn.",
     )
 
 

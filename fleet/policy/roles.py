@@ -56,13 +56,21 @@ _TAGGED = frozenset(
             "TerminateInstanceInAutoScalingGroup",
             "UpdateAutoScalingGroup",
         ),
-        "ec2": ("CreateTags", "RebootInstances", "StopInstances", "TerminateInstances"),
+        "ec2": (
+            "CreateTags",
+            "RebootInstances",
+            "SendSpotInstanceInterruptions",
+            "StopInstances",
+            "TerminateInstances",
+        ),
         "elasticloadbalancing": ("DeregisterTargets", "RegisterTargets"),
         "sqs": ("ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage", "SendMessage"),
     }.items()
     for action in actions
 )
 _STACK_TAG = "aws:ResourceTag/goldenfleet:stack"
+# Of what a call makes: the tags that it is made with, and the call.
+_MADE_WITH_TAG = ("aws:RequestTag/goldenfleet:stack", "ec2:CreateAction")
 _CONDITIONED = frozenset({"cloudwatch:PutMetricData"})
 _AWS_MANAGED = "arn:aws:iam::aws:policy/"
 
@@ -107,7 +115,8 @@ def resources_named(of: Resource) -> Iterator[str]:
 def changes_within_stack(of: Resource) -> Iterator[str]:
     for statement in _allowing(of):
         changing = sorted(_TAGGED & set(listed(statement.get("Action") or [])))
-        if changing and not statement.get("Condition", "StringEquals", _STACK_TAG):
+        asked = statement.get("Condition", "StringEquals") or {}
+        if changing and not (_STACK_TAG in asked or all(key in asked for key in _MADE_WITH_TAG)):
             yield f"it allows {', '.join(changing)} whatever the tags"
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from fleet.stack.control_identity import ControlIdentity
 from fleet.stack.encryption import Account
-from fleet.stack.identity import ControlIdentity, allow, of_stack, policy
+from fleet.stack.identity import Statement, allow, of_stack, policy
 from fleet.stack.naming import log_group, resource_name
 from fleet.stack.notices import HANDLER_SECONDS, WINDOW_SECONDS, Notices
 from fleet.stack.tags import STACK
@@ -37,11 +37,6 @@ _BATCH = 50
 # Five times fifty notices at once. Above that Auto Scaling's own limits on calls are what holds up.
 _MOST_AT_ONCE = 5
 
-_CHANGING_GROUPS = (
-    "autoscaling:EnterStandby",
-    "autoscaling:ExitStandby",
-    "autoscaling:TerminateInstanceInAutoScalingGroup",
-)
 # "Giving Lambda functions access to resources in an Amazon VPC": EC2 knows no narrower resource for them.
 _INTERFACES = (
     "ec2:AssignPrivateIpAddresses",
@@ -68,8 +63,6 @@ class Place:
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     identity: ControlIdentity
-    group_arns: Sequence[pulumi.Input[str]]
-    """Of the tiers' Auto Scaling groups."""
 
 
 class ControlLogs(pulumi.ComponentResource):
@@ -99,7 +92,7 @@ class Control(pulumi.ComponentResource):
         may = aws.iam.RolePolicy(
             f"{self._name}-function",
             role=place.identity.role.name,
-            policy=policy(self._statements(notices, logs, place)),
+            policy=policy(self._statements(notices, logs)),
             opts=self._child,
         )
         self.function = self._function(notices, logs, place, may)
@@ -144,14 +137,13 @@ class Control(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[may, place.identity]),
         )
 
-    def _statements(self, notices: Notices, logs: ControlLogs, place: Place) -> list[dict[str, Any]]:
+    def _statements(self, notices: Notices, logs: ControlLogs) -> list[Statement]:
         """What the function needs beside ControlIdentity's: docs/control.md says why."""
         instances = Account.here().arn("ec2", "instance/*")
         tagged = {"StringEquals": {f"aws:ResourceTag/{STACK}": self._stack}}
         marks = {"ForAllValues:StringEquals": {"aws:TagKeys": ["goldenfleet:undrained"]}}
         return [
             of_stack(self._stack, allow(["sqs:GetQueueAttributes"], [notices.queue.arn])),
-            of_stack(self._stack, allow(_CHANGING_GROUPS, place.group_arns)),
             allow(["ec2:CreateTags"], [instances]) | {"Condition": tagged | marks},
             allow(
                 ["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(logs.group.arn, ":*")]

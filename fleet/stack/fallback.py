@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from fleet.stack.encryption import Account
+from fleet.stack.identity import Statement, allow, groups_of, of_stack
 from fleet.stack.settings_tier import BaseTier
 from fleet.stack.tags import STACK
 
 RULES_TAG = "goldenfleet:fallback"
 MEMORY_TAG = "goldenfleet:fallback-state"
 """`fleet/control/fallback_record.py` has the same, and a test compares them: neither may import the other."""
+
+_OF_A_LAUNCH = ("instance", "network-interface", "security-group", "subnet", "volume")
 
 
 def rules(tier: BaseTier) -> str:
@@ -40,22 +43,44 @@ def rules_tag(tier: BaseTier) -> aws.autoscaling.GroupTagArgs:
     return aws.autoscaling.GroupTagArgs(key=RULES_TAG, value=rules(tier), propagate_at_launch=False)
 
 
-def statements(stack: str, group_arns: Sequence[pulumi.Input[str]]) -> list[dict[str, Any]]:
-    """What the handler may change for fallback: no size, no template, no subnet, and only its own tag.
+def statements(stack: str, account: Account, spot_roles: Sequence[pulumi.Input[str]]) -> list[Statement]:
+    """What the handler may change for fallback: no size, no subnet, and only its own tag.
 
     Condition keys: service authorization reference, Amazon EC2 Auto Scaling, UpdateAutoScalingGroup and
     CreateOrUpdateTags. DescribeScalingActivities knows no resource.
     """
-    ours = {"StringEquals": {f"aws:ResourceTag/{STACK}": stack}}
+    groups = [groups_of(stack, account)]
     left_alone = ("MaxSize", "MinSize", "VPCZoneIdentifiers", "LaunchConfigurationName")
     only_base = {"Null": {f"autoscaling:{key}": "true" for key in left_alone}}
     only_memory = {"ForAllValues:StringEquals": {"aws:TagKeys": [MEMORY_TAG]}}
     return [
-        _allow("autoscaling:UpdateAutoScalingGroup", group_arns) | {"Condition": ours | only_base},
-        _allow("autoscaling:CreateOrUpdateTags", group_arns) | {"Condition": ours | only_memory},
-        _allow("autoscaling:DescribeScalingActivities", ["*"]),
+        of_stack(stack, allow(["autoscaling:UpdateAutoScalingGroup"], groups), only_base),
+        of_stack(stack, allow(["autoscaling:CreateOrUpdateTags"], groups), only_memory),
+        allow(["autoscaling:DescribeScalingActivities"], ["*"]),
+        *(_launching(stack, account, spot_roles) if spot_roles else ()),
     ]
 
 
-def _allow(action: str, resources: Sequence[pulumi.Input[str]]) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": [action], "Resource": list(resources)}
+def _launching(stack: str, account: Account, roles: Sequence[pulumi.Input[str]]) -> list[Statement]:
+    """Launches by the stack's own templates.
+
+    "When a user calls the [...] UpdateAutoScalingGroup [...] APIs, Amazon EC2 Auto Scaling checks their
+    permissions against the version of the launch template", by a dry run of RunInstances ("Control Amazon
+    EC2 launch template usage in Auto Scaling groups"). Whether it does where a request names no template, as
+    ours, AWS does not say; if it does and the handler may not, a tier stays short while spot is dry.
+    """
+    by_template = {"ArnLike": {"ec2:LaunchTemplate": account.arn("ec2", "launch-template/*")}}
+    made = [account.arn("ec2", f"{kind}/*") for kind in _OF_A_LAUNCH]
+    images = [f"arn:{account.partition}:ec2:{account.region}::{kind}/*" for kind in ("image", "snapshot")]
+    launched = {"StringEquals": {"ec2:CreateAction": "RunInstances", f"aws:RequestTag/{STACK}": stack}}
+    to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    run = ["ec2:RunInstances"]
+    return [
+        allow(run, [*made, *images]) | {"Condition": by_template},
+        # Every resource of a launch must be allowed: here it is that the template is this stack's.
+        of_stack(stack, allow(run, [account.arn("ec2", "launch-template/*")])),
+        allow(run, [account.arn("ec2", "spot-instances-request/*")]),
+        allow(["ec2:CreateTags"], [account.arn("ec2", f"{kind}/*") for kind in ("instance", "volume")])
+        | {"Condition": launched},
+        allow(["iam:PassRole"], roles) | {"Condition": to_ec2},
+    ]

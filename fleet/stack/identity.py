@@ -1,4 +1,4 @@
-"""Roles: what a node of a tier may do, and what the control handler may do. Nothing else gets one.
+"""What roles are made of, and the role of a tier's nodes. Control's is in control_identity.py.
 
 Session Manager gets the actions that it needs (AWS Systems Manager guide, "Add Session Manager permissions to
 an existing IAM role") and not the managed policy AmazonSSMManagedInstanceCore, which lets a node read every
@@ -19,7 +19,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from fleet.stack import fallback, scaling
+from fleet.stack import scaling
 from fleet.stack.encryption import Account
 from fleet.stack.naming import resource_name
 from fleet.stack.tags import STACK, of_tier
@@ -34,31 +34,33 @@ _SESSION_MANAGER = (
     "ssmmessages:OpenDataChannel",
 )
 _DISCOVERY = ("ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetHealth")
-_CHANGING_GROUPS = ("autoscaling:CompleteLifecycleAction", "autoscaling:DetachInstances")
-_LOOKING_UP = (
-    "autoscaling:DescribeAutoScalingGroups",
-    "autoscaling:DescribeAutoScalingInstances",
-    "autoscaling:DescribeLifecycleHooks",
-    "ec2:DescribeInstances",
-)
 
 
 def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> Statement:
     return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
 
 
-def of_stack(stack: str, statement: Statement) -> Statement:
-    """The statement, for what has the stack's tag only."""
-    return {**statement, "Condition": {"StringEquals": {f"aws:ResourceTag/{STACK}": stack}}}
+def of_stack(stack: str, statement: Statement, more: Statement | None = None) -> Statement:
+    """The statement, for what has the stack's tag only; `more` are conditions beside that."""
+    return {**statement, "Condition": {"StringEquals": {f"aws:ResourceTag/{STACK}": stack}, **(more or {})}}
+
+
+def groups_of(stack: str, account: Account) -> str:
+    """ARN of the stack's Auto Scaling groups, and of those of a stack whose name begins alike: ask for the
+    tag beside.
+    """
+    named = f"autoScalingGroup:*:autoScalingGroupName/{resource_name(stack, '*')}"
+    return account.arn("autoscaling", named)
 
 
 def policy(statements: Sequence[Statement]) -> pulumi.Output[str]:
     return pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
-def trust(service: str) -> str:
+def trust(service: str, condition: Statement | None = None) -> str:
     statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    bound = {} if condition is None else {"Condition": condition}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement | bound]})
 
 
 @dataclass(frozen=True)
@@ -136,29 +138,6 @@ def _reading(reference: str, neighbour_arn: pulumi.Input[str]) -> Statement:
     )
 
 
-def control_statements(
-    stack: str,
-    queue_arn: pulumi.Input[str],
-    group_arns: Sequence[pulumi.Input[str]],
-    target_group_arns: Sequence[pulumi.Input[str]],
-    key_arn: pulumi.Input[str] | None = None,
-) -> list[Statement]:
-    """The control handler reads notices, takes nodes of these groups out, and lets them go.
-
-    `key_arn` is of the key that encrypts the queue, where it is not SQS's own.
-    """
-    return [
-        *([] if key_arn is None else [allow(["kms:Decrypt"], [key_arn])]),
-        of_stack(
-            stack,
-            allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [queue_arn]),
-        ),
-        of_stack(stack, allow(_CHANGING_GROUPS, group_arns)),
-        of_stack(stack, allow(["elasticloadbalancing:DeregisterTargets"], target_group_arns)),
-        allow(_LOOKING_UP, ["*"]),
-    ]
-
-
 def bounding(boundary_arn: str) -> pulumi.ResourceTransformation:
     """Puts the permissions boundary on every role, so that no component can forget it."""
 
@@ -183,25 +162,5 @@ class NodeIdentity(pulumi.ComponentResource):
         statements = list(node_statements(stack, needs))
         aws.iam.RolePolicy(name, role=role.name, policy=policy(statements), opts=child)
         self.profile = aws.iam.InstanceProfile(name, role=role.name, opts=child)
+        self.role_arn = role.arn
         self.register_outputs({"roleArn": role.arn})
-
-
-class ControlIdentity(pulumi.ComponentResource):
-    """Role of the control handler, which is a Lambda function."""
-
-    def __init__(
-        self,
-        stack: str,
-        queue_arn: pulumi.Input[str],
-        group_arns: Sequence[pulumi.Input[str]],
-        target_group_arns: Sequence[pulumi.Input[str]],
-        key_arn: pulumi.Input[str] | None = None,
-    ) -> None:
-        name = resource_name(stack, "control")
-        super().__init__("goldenfleet:stack:ControlIdentity", name)
-        child = pulumi.ResourceOptions(parent=self)
-        self.role = aws.iam.Role(name, assume_role_policy=trust("lambda.amazonaws.com"), opts=child)
-        statements = control_statements(stack, queue_arn, group_arns, target_group_arns, key_arn)
-        statements += fallback.statements(stack, group_arns)
-        aws.iam.RolePolicy(name, role=self.role.name, policy=policy(statements), opts=child)
-        self.register_outputs({"roleArn": self.role.arn})

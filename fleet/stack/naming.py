@@ -67,6 +67,11 @@ def resource_name(stack: str, part: str) -> str:
     return f"{_PREFIX}-{stack}-{part}"
 
 
+def interrupting_role(stack: str) -> str:
+    """Whole name of the role by which AWS interrupts nodes, for a test."""
+    return resource_name(stack, "interrupt")
+
+
 def image_parameter(stack: str, recipe: str, channel: str) -> str:
     return f"/goldenfleet/{stack}/image/{recipe}/{channel}"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pulumi
 
+from fleet.stack.control_identity import ControlIdentity
 from fleet.stack.edge import Edge
 from fleet.stack.firewall import SERVING_PORT
-from fleet.stack.identity import ControlIdentity
 from fleet.stack.notices import Notices
 from fleet.stack.tier import Tier
 

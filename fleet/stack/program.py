@@ -11,13 +11,15 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from fleet.errors import GoldenfleetError, SettingsError
 from fleet.stack import outputs, tags
 from fleet.stack.control import Control, ControlLogs, Place
+from fleet.stack.control_identity import ControlIdentity
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
 from fleet.stack.fallback_ticks import FallbackMetric, FallbackTicks
 from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
-from fleet.stack.identity import ControlIdentity, bounding
+from fleet.stack.identity import bounding
 from fleet.stack.image import Image, published
+from fleet.stack.interruptions import Interruptions
 from fleet.stack.log_bucket import FlowLog, LogBucket
 from fleet.stack.network import Network
 from fleet.stack.notices import Notices
@@ -90,11 +92,12 @@ def build(settings: Settings) -> None:
     if settings.edge.waf != "none":
         existing = None if settings.edge.waf == "managed" else settings.edge.waf
         WebFirewall(stack, public.load_balancer.arn, existing)
-    control = _control(stack, ground, made)
+    if settings.security.interruptions:
+        Interruptions(stack, Account.here())
+    control = _control(settings, ground, made)
     control_group = ground.firewall.group(CONTROL)
     logs = ControlLogs(stack, settings.log_retention_days, ground.key_arn)
-    groups = [tier.group.arn for tier, _ in made.values()]
-    place = Place(ground.network.private_subnet_ids, control_group, control, groups)
+    place = Place(ground.network.private_subnet_ids, control_group, control)
     handler = Control(stack, ground.notices, logs, place)
     FallbackTicks(stack, [tier.name for tier in settings.tiers], handler.function)
     FallbackMetric(stack, logs.group)
@@ -242,11 +245,6 @@ def _tier(settings: Settings, plan: TierPlan, ground: Ground, edge: Edge) -> Tie
     return Tier(plan, edge, ground.network.private_subnet_ids, group, logs.group.arn, ground.before_nodes)
 
 
-def _control(stack: str, ground: Ground, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:
-    return ControlIdentity(
-        stack,
-        ground.notices.queue.arn,
-        [tier.group.arn for tier, _ in made.values()],
-        [edge.target_group.arn for _, edge in made.values()],
-        ground.key_arn,
-    )
+def _control(settings: Settings, ground: Ground, made: Mapping[str, tuple[Tier, Edge]]) -> ControlIdentity:
+    spot = [made[tier.name][0].role_arn for tier in settings.tiers if not tier.purchase.only_on_demand]
+    return ControlIdentity(settings.stack, ground.notices.queue.arn, spot, ground.key_arn)

@@ -43,6 +43,12 @@ __all__ = [
 ]
 
 
+MOST_TIERS = 24
+"""A parameter of SSM holds 4096 characters ("PutParameter", standard tier). In the gateways' one, the ARN of
+a model tier's target group takes up to 132, and the rest needs some hundreds.
+"""
+
+
 class Settings(Group):
     stack: str = Field(
         description="Name of the stack, from the file's name.",
@@ -202,6 +208,11 @@ def _role_problems(settings: Settings) -> Iterator[str]:
         yield f"{NAMESPACE}:tiers has {gateways} tiers with role gateway: it must have exactly 1"
     if not settings.models:
         yield f"{NAMESPACE}:tiers has no tier with role model: add one"
+    if len(settings.tiers) > MOST_TIERS:
+        yield (
+            f"{NAMESPACE}:tiers has {len(settings.tiers)} tiers, and gateways can be told of {MOST_TIERS}: "
+            f"remove {len(settings.tiers) - MOST_TIERS}, or make another stack"
+        )
 
 
 def _production_problems(settings: Settings) -> Iterator[str]:

@@ -21,6 +21,12 @@ class Security(Group):
         description="IAM policy that bounds every role of the stack, by its ARN.",
         json_schema_extra=when("Where your account lets nobody make a role without one."),
     )
+    interruptions: bool = Field(
+        default=False,
+        description="Whether there is a role by which `goldenfleet interrupt` lets AWS's Fault Injection "
+        "Service take spot nodes of this stack away, as a test, and nothing else.",
+        json_schema_extra=when("In stage; in production for as long as you rehearse interruptions there."),
+    )
     access_logs: bool | None = Field(
         default=None,
         description="Whether load balancers write each request to a bucket; by default in production.",

@@ -60,6 +60,7 @@ class Tier(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         config = self._config()
         identity = NodeIdentity(plan.stack, plan.name, _needs(plan, config.arn, log_group_arn))
+        self.role_arn = identity.role_arn
         self.image_id = plan.image.id
         self.template = self._template(identity.profile.arn, security_group)
         first = [*before_nodes, *edge.listeners, identity, config]

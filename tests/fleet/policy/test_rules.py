@@ -159,6 +159,18 @@ def test_a_metric_may_be_published_in_its_namespace_only() -> None:
     assert not judged(rule, made(kinds.ROLE_POLICY, **bound)).violations
 
 
+def test_what_is_yet_to_be_made_has_the_tag_that_it_is_made_with() -> None:
+    """In the call that makes it; by that tag alone whatever there is could be given to the stack."""
+    by_tag = {"aws:RequestTag/goldenfleet:stack": "test"}
+    at_launch = {"StringEquals": {**by_tag, "ec2:CreateAction": "RunInstances"}}
+    rule = BY_NAME["changes-within-stack"]
+    for condition, fails in ((at_launch, False), ({"StringEquals": by_tag}, True)):
+        of = made(
+            kinds.ROLE_POLICY, **allow(["ec2:CreateTags"], "arn:aws:ec2:::instance/*", Condition=condition)
+        )
+        assert bool(judged(rule, of).violations) is fails
+
+
 def test_policies_inside_a_role_count() -> None:
     """Whatever holds a policy document is read."""
     inputs = {"inlinePolicies": [{"name": "all", **allow(["*"], "*")}]}

@@ -30,6 +30,7 @@ from tests.fleet.stack.conftest import (
     parsed,
     secured,
 )
+from tests.fleet.stack.documents import role_statements, statements
 
 ACCOUNT = Account("123456789012", "aws", "us-east-1")
 BUCKET = "arn:aws:s3:::logs"
@@ -224,23 +225,13 @@ def test_nodes_boot_after_the_endpoints(made: Made) -> None:
         assert doors <= set(group.dependencies)
 
 
-def statements(document: str) -> list[dict[str, Any]]:
-    return [dict(statement) for statement in json.loads(document)["Statement"]]
-
-
-def role_statements(registered: Registered, part: str = "") -> list[dict[str, Any]]:
-    """Of the roles of the stack whose part of the name begins so."""
-    prefix = f"gf-{registered.stack}-{part}"
-    policies = registered.of("iam/rolePolicy:RolePolicy")
-    return [s for p in policies if p.name.startswith(prefix) for s in statements(p.inputs["policy"])]
-
-
 def test_doors_let_pass_what_roles_may_do_and_nothing_more(made: Made) -> None:
     """An action that a role gets needs its door, and one that no role has any more is shut."""
     # Lambda itself calls these, from outside; S3 has a gateway, and SQS asks KMS for its readers.
     elsewhere = re.compile(
         r"(kms|s3|lambda):.*|ec2:.*(NetworkInterface|Subnets|PrivateIpAddresses).*|logs:CreateLogGroup"
-        r"|sqs:GetQueueAttributes"
+        # The last three are Auto Scaling's and the Fault Injection Service's own calls.
+        r"|sqs:GetQueueAttributes|ec2:(RunInstances|SendSpotInstanceInterruptions)|iam:PassRole"
     )
     by_roles = {action for s in role_statements(made("secured")) for action in s["Action"]}
     through = {action for actions in ALLOWED.values() for action in actions}
@@ -371,6 +362,27 @@ def test_managed_rules_stand_before_the_public_balancer(made: Made) -> None:
     public = registered.one("lb/loadBalancer:LoadBalancer", "gateway")
     assert association.refs["resourceArn"] == [public.urn]
     assert association.refs["webAclArn"] == [acl.urn]
+
+
+def test_no_rule_that_reads_prompts_blocks() -> None:
+    """None in AWS's list of baseline rule groups: a prompt may be about exploits."""
+    reading = {
+        "AWSManagedRulesCommonRuleSet": {
+            f"{what}_BODY"
+            for what in (
+                "CrossSiteScripting",
+                "EC2MetaDataSSRF",
+                "GenericLFI",
+                "GenericRFI",
+                "SizeRestrictions",
+            )
+        },
+        "AWSManagedRulesKnownBadInputsRuleSet": {
+            f"{what}_BODY" for what in ("JavaDeserializationRCE", "Log4JRCE", "ReactJSRCE")
+        },
+    }
+    for group, rules in reading.items():
+        assert rules <= set(MANAGED[group])
 
 
 def test_a_given_acl_is_put_there_as_it_is(made: Made) -> None:

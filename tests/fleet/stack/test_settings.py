@@ -221,6 +221,10 @@ def test_a_stack_has_any_number_of_model_tiers() -> None:
             tiers({"name": "a" * 20}),
             "name has 20 characters, and stack dev leaves 17: shorten one of the two",
         ),
+        (
+            tiers(*({"name": f"m{n}"} for n in range(25))),
+            "tiers has 25 tiers, and gateways can be told of 24: remove 1, or make another stack",
+        ),
         (tiers({"role": "engine"}), "tiers.model: role must be gateway or model, not 'engine'"),
         (
             {**GOOD, "goldenfleet:tiers": [{"name": "a"}]},

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from tests.fleet.rehearsal.cloud.conftest import Aws, Emulate, Plain
 
-ROLE = "arn:aws:iam::123456789012:role/goldenfleet-interrupt"
+ROLE = "arn:aws:iam::123456789012:role/gf-rehearsal-interrupt"
 
 
 def fis(endpoint: str | None = None) -> Any:
