@@ -168,3 +168,13 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
                 await asyncio.sleep(0)
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+async def no_stray_tasks() -> AsyncIterator[None]:
+    """Every test leaves no task of the server behind."""
+    yield
+    for _ in range(20):
+        await asyncio.sleep(0)
+    stray = [task for task in asyncio.all_tasks() if "ServerConnection" in repr(task)]
+    assert stray == []
