@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 from server.errors import AttemptFailed, WireError
 from server.faces import Face
-from server.resume import Leg, Record, read, shape
+from server.record import Record
+from server.resume import Leg, read, shape
 from server.retry import Failure
 from server.wire.jsonbody import Json
 from server.wire.openai import Delta, read_error

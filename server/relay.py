@@ -13,14 +13,8 @@ from server.http.upstream import Push
 from server.leg_reader import LegReader
 from server.observation import Observation
 from server.outlet import Sink
-from server.resume import (
-    Leg,
-    Record,
-    closing_chunks,
-    finished_by_length,
-    first_leg,
-    next_leg,
-)
+from server.record import Record
+from server.resume import Leg, closing_chunks, finished_by_length, first_leg, next_leg
 from server.retry import Action, Failure
 from server.upstreams import Node
 from server.wire.jsonbody import Json

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from server.errors import AttemptFailed, EngineRefused, WireError
 from server.faces import OpenAiFace, TgiChatFace
 from server.leg_reader import LegReader
-from server.resume import Record, first_leg, next_leg
+from server.record import Record
+from server.resume import first_leg, next_leg
 from server.wire.openai import Kind, check_generation
 from server.wire.sse import DONE_FRAME, SseParser
 

@@ -6,7 +6,8 @@ import pytest
 
 from server.engines import ADAPTERS, UNKNOWN
 from server.errors import ResumeUnsupported
-from server.resume import Leg, Record, closing_chunks, finished_by_length, first_leg, next_leg, read, shape
+from server.record import Record
+from server.resume import Leg, closing_chunks, finished_by_length, first_leg, next_leg, read, shape
 from server.wire.openai import Kind, check_generation
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 10, "stream": True, "model": "m"}

@@ -8,7 +8,8 @@ import pytest
 
 from server.admission.limits import LocalMeter, Rate
 from server.engines.vllm import VLLM
-from server.resume import Leg, Record, first_leg, next_leg, read
+from server.record import Record
+from server.resume import Leg, first_leg, next_leg, read
 from server.wire.openai import check_generation
 from tests.server.fuzz.conftest import Port, responses_in
 from tests.server.fuzz.engines import RawEngine
