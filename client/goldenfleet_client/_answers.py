@@ -11,13 +11,20 @@ def parse_generation(answer: object, call: Call) -> Generation:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ValueError("no choices")
     choice = choices[0]
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    text = _text(choice)
     reason = choice.get("finish_reason")
     if not isinstance(text, str) or not isinstance(reason, str):
         raise ValueError("a choice without text or finish reason")
     usage = _usage(answer.get("usage") if isinstance(answer, dict) else None)
     return Generation(text, reason, usage, call.means.request_id, call.attempts, resumes=0)
+
+
+def _text(choice: dict[str, object]) -> object:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return choice.get("text")
+    # Null where a model came to its limit while it was thinking (vllm-project/vllm#52640).
+    return "" if message.get("content") is None else message["content"]
 
 
 def _usage(usage: object) -> Usage | None:

@@ -13,8 +13,8 @@ import httpx2
 from ._addresses import Route
 from ._plan import BodyEnd, Command, Emit, HangUp, Head, Read, Reply, Script, Send, Tell, Wait
 from ._retry import Failure
-from ._wire import FOREIGN, FRESH, KEEPALIVE, KEPT, Endpoint, failure, head_of
-from .errors import GoldenfleetError
+from ._wire import FOREIGN, FRESH, KEEPALIVE, KEPT, Endpoint, failure, head_of, tell
+from .errors import ConfigurationError, GoldenfleetError
 from .types import Chunk, EventHook, Generation
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ class AsyncPools:
     """A client's connections: kept ones for first attempts, a fresh one for every later attempt."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._kept, self._fresh = (
             httpx2.AsyncClient(
                 transport=httpx2.AsyncHTTPTransport(
@@ -35,6 +36,11 @@ class AsyncPools:
         )
 
     async def send(self, request: httpx2.Request, *, fresh: bool) -> httpx2.Response:
+        """Raises ConfigurationError where connections would be another event loop's."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ConfigurationError("an AsyncClient serves one event loop: make one for each asyncio.run")
         return await (self._fresh if fresh else self._kept).send(request, stream=True)
 
     async def aclose(self) -> None:
@@ -120,7 +126,7 @@ class AsyncRun(Generic[T]):
             case Wait():
                 await asyncio.sleep(command.seconds)
             case Tell():
-                self._tell(command.event)
+                tell(self._tell, command.event)
         return None
 
     async def aclose(self) -> None:

@@ -71,14 +71,23 @@ def generation(
     """`options` left at None are not sent; `extra` goes out as it is."""
     _check(model, max_tokens, options, extra)
     asked: dict[str, object] = {"model": model, "max_tokens": max_tokens}
-    asked |= {"prompt": prompt if isinstance(prompt, str) else list(prompt or ())} if messages is None else {}
-    asked |= {} if messages is None else {"messages": _checked(messages)}
+    asked |= {"prompt": _prompt(prompt)} if messages is None else {"messages": _checked(messages)}
     asked |= {name: value for name, value in options.items() if value is not None}
     asked |= extra
     asked |= {"stream": stream}
     if stream:
         asked |= STREAMED
     return Request("POST", COMPLETIONS if messages is None else CHAT, asked)
+
+
+def _prompt(prompt: object) -> str | list[int]:
+    if isinstance(prompt, str):
+        return prompt
+    # Bytes are a sequence of numbers, too, and texts would be a batch.
+    listed = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) else []
+    if not listed or not all(type(token) is int for token in listed):
+        raise ConfigurationError("a prompt is a text, or a list of token ids")
+    return listed
 
 
 def _checked(messages: Sequence[Message]) -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ from ._addresses import Route
 from ._plan import BodyEnd, Command, Emit, HangUp, Head, Read, Reply, Script, Send, Tell, Wait
 from ._retry import Failure
 from ._watchdog import Watchdog
-from ._wire import FOREIGN, FRESH, KEEPALIVE, KEPT, Endpoint, failure, head_of
+from ._wire import FOREIGN, FRESH, KEEPALIVE, KEPT, Endpoint, failure, head_of, tell
 from .errors import GoldenfleetError
 from .types import Chunk, EventHook, Generation
 
@@ -123,7 +123,7 @@ class Run(Generic[T]):
             case Wait():
                 time.sleep(command.seconds)
             case Tell():
-                self._tell(command.event)
+                tell(self._tell, command.event)
         return None
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,8 +14,14 @@ from ._addresses import Addresses, Resolver
 from ._plan import Head, Send
 from ._retry import Failure
 from .errors import ConfigurationError
+from .types import Event, EventHook
 
-# A vanished instance sends no reset: let the system find out in about 30 s on every connection.
+_LOG = logging.getLogger("goldenfleet_client")
+
+# Web application firewalls refuse who sends none; a test holds the version to the distribution's.
+USER_AGENT: Final = "goldenfleet-client/0.1.0"
+# A vanished instance sends no reset: let the system find out in about 30 s on every connection, also where
+# a request waits for its acknowledgement and keepalive is silent (tcp(7), in milliseconds).
 KEEPALIVE = [
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -22,6 +29,7 @@ KEEPALIVE = [
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
     )
     if hasattr(socket, name)
 ]
@@ -41,6 +49,8 @@ class Endpoint:
             raise ConfigurationError(f"base_url {base_url!r} is no URL: {exc}") from exc
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise ConfigurationError(f"base_url {base_url!r} must be http://host or https://host")
+        if self._url.query or self._url.fragment:
+            raise ConfigurationError("base_url holds a query or a fragment, which no request would carry")
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self.addresses: Final = Addresses(self._url.host, port, resolver, clock)
         self.random: Final = random
@@ -63,7 +73,11 @@ class Endpoint:
         return httpx2.Request(
             command.request.method,
             url,
-            headers={"host": self._url.netloc.decode("ascii"), **command.headers},
+            headers={
+                "host": self._url.netloc.decode("ascii"),
+                "user-agent": USER_AGENT,
+                **command.headers,
+            },
             content=command.request.content(),
             extensions={"timeout": timeout, "sni_hostname": self._url.host},
         )
@@ -76,6 +90,15 @@ def header_value(name: str, value: str) -> str:
             f"{name} holds what an HTTP header cannot: a line end, a space around, or non-ASCII"
         )
     return value
+
+
+def tell(hook: EventHook, event: Event) -> None:
+    """What a hook raises is logged: who counts retries must not cost a request (as with the callbacks of
+    concurrent.futures)."""
+    try:
+        hook(event)
+    except Exception:  # noqa: BLE001  somebody else's code
+        _LOG.exception("on_event failed for %r", event)
 
 
 def head_of(response: httpx2.Response) -> Head:

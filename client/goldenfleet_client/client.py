@@ -58,8 +58,9 @@ class _Calls:
 
     `api_key` goes out as a bearer token. `model` is what calls use that name none. One retry budget
     (`budget_ratio` of the requests of the last 10 s, at least `budget_minimum`) serves all calls.
-    `on_event` is called in the caller's own thread or task. `verify` as in httpx2; proxies from the
-    environment are not used. `resolver` gives every address of a host. `clock` is monotonic, in seconds.
+    `on_event` is called in the caller's own thread or task; what it raises is logged and goes no further.
+    `verify` as in httpx2; proxies from the environment are not used. `resolver` gives every address of a
+    host. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class _Calls:
         self._endpoint = Endpoint(base_url, resolver, clock, random)
         self._budget = RetryBudget(clock, ratio=budget_ratio, minimum=budget_minimum)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if api_key == "":
+            raise ConfigurationError("api_key is empty: is its environment variable set?")
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {header_value('api_key', api_key)}"
         self._model = model
@@ -197,7 +200,7 @@ class Client(_Calls):
 
 
 class AsyncClient(_Calls):
-    """Client's calls, awaited; for asyncio. Cancelling a call closes its connection."""
+    """Client's calls, awaited; for one asyncio event loop. Cancelling a call closes its connection."""
 
     def _open(self, tls: ssl.SSLContext) -> None:
         self._pools = AsyncPools(tls)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
+
+from .errors import ConfigurationError
+
+# What any clock and any system call takes.
+_LONGEST_S = 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds. `connect`: one address. `first_token`: from sending until a stream's first event.
-    `read`: silence inside a stream (a gateway says something every 15 s). `total`: the whole call."""
+    `read`: silence inside a stream (a gateway says something every 15 s). `total`: the whole call.
+    Each is more than nothing and at most a year; ConfigurationError otherwise."""
 
     connect: float = 5.0
     first_token: float = 60.0
     read: float = 45.0
     total: float = 600.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            seconds = getattr(self, field.name)
+            if not (isinstance(seconds, int | float) and 0 < seconds <= _LONGEST_S):
+                raise ConfigurationError(
+                    f"Timeouts.{field.name} is {seconds!r}: seconds, more than 0, at most a year"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Service:
     """Answers each request by the next act; the last act repeats."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._listener = socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family)
         self._acts: deque[Act] = deque()
         self._last: Act | None = None
         self._lock = threading.Lock()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 import socket
+from contextlib import suppress
 from email.utils import formatdate
 from time import time
 from typing import Any
@@ -353,6 +357,64 @@ def test_whole_answers(caller: Any, service: Any, acts: Any) -> None:
     assert service.seen[0].body == {"model": "m", "prompt": "x", "max_tokens": 256, "stream": False}
 
 
+def test_an_answer_that_was_all_thinking(caller: Any, service: Any, acts: Any) -> None:
+    """A model that thinks, at its limit before it answered, has said nothing: that is an answer."""
+    message = {"role": "assistant", "content": None, "reasoning": "Hm."}
+    service.then(acts.answer(200, {"choices": [{"message": message, "finish_reason": "length"}]}))
+    result = caller.call("chat", [{"role": "user", "content": "x"}])
+    assert (result.text, result.finish_reason, result.attempts) == ("", "length", 1)
+
+
+def test_a_base_url_with_a_path(callers: Any, service: Any, acts: Any) -> None:
+    """Requests go below it, whether or not it ends in /v1, and answers may be compressed by what is there."""
+    whole = {"choices": [{"text": "so", "finish_reason": "stop"}]}
+    service.then(acts.answer(200, gzip.compress(json.dumps(whole).encode()), "content-encoding: gzip"))
+    for end in ("/llm", "/llm/", "/llm/v1", "/llm/v1/"):
+        assert callers(service.url + end).call("generate", "x").text == "so"
+    assert {seen.path for seen in service.seen} == {"/llm/v1/completions"}
+
+
+def test_an_ipv6_address(callers: Any, services: Any, acts: Any) -> None:
+    """A literal one is asked, and named in Host, in brackets; a name may have one beside an IPv4 address."""
+    six = services("::1").then(acts.refuse(503), acts.whole)
+    four = services("127.0.0.28", six.port).then(acts.whole)
+    assert callers(f"http://[::1]:{six.port}", budget_minimum=9).call("generate", "x").attempts == 2
+    assert {seen.headers["host"] for seen in six.seen} == {f"[::1]:{six.port}"}
+    six.then(acts.refuse(503))
+    caller = callers(f"http://fleet.test:{six.port}", resolver=lambda *_: ["::1", "127.0.0.28"])
+    assert caller.call("generate", "x").attempts == 2
+    assert [len(four.seen), four.seen[0].headers["host"]] == [1, f"fleet.test:{six.port}"]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_every_connection_finds_out_that_an_instance_vanished(
+    callers: Any, service: Any, acts: Any, before: int
+) -> None:
+    """In half a minute, whether it waits for an answer or for a request to be acknowledged (tcp(7))."""
+    found: list[tuple[int, int]] = []
+
+    def look(connection: Any, seen: Any) -> bool:
+        with _our_end(connection.sock.getpeername()) as end:
+            keepalive = end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            found.append((keepalive, end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)))
+        return bool(acts.whole(connection, seen))
+
+    service.then(*[acts.reset] * before, look)
+    callers(service.url).call("generate", "x")
+    assert found == [(1, 30_000)]
+
+
+def _our_end(name: object) -> socket.socket:
+    """The socket of this process that has this name."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            end = socket.socket(fileno=os.dup(number))
+            if end.getsockname() == name:
+                return end
+            end.close()
+    raise AssertionError(f"no socket is {name}")
+
+
 def test_models(caller: Any, service: Any, acts: Any) -> None:
     """The list of models, by id."""
     service.then(acts.answer(200, {"data": [{"id": "a", "owned_by": "us"}, {"id": "b"}]}))
@@ -388,14 +450,29 @@ def test_wrong_calls_send_nothing(caller: Any, service: Any, options: Any) -> No
     assert service.seen == []
 
 
-@pytest.mark.parametrize("messages", ["Hello", [1], ["Hello"]])
+@pytest.mark.parametrize("prompt", [b"Hello", ["Hello"], [], None, [1.0], [True], 5])
+def test_prompts_that_are_none(caller: Any, service: Any, prompt: Any) -> None:
+    """Bytes are no token ids, though they are numbers; nothing is no prompt."""
+    assert isinstance(caller.outcome("generate", prompt).error, ConfigurationError)
+    assert service.seen == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("inf"), float("nan"), 1e12, None, "5"])
+@pytest.mark.parametrize("name", ["connect", "first_token", "read", "total"])
+def test_times_that_no_clock_can_keep(name: str, seconds: Any) -> None:
+    """They are refused by name where they are said, and not in the middle of a call."""
+    with pytest.raises(ConfigurationError, match=f"Timeouts.{name}"):
+        Timeouts(**{name: seconds})
+
+
+@pytest.mark.parametrize("messages", ["Hello", [1], ["Hello"], None])
 def test_messages_that_are_none(caller: Any, service: Any, messages: Any) -> None:
     """So is a chat whose messages are no messages."""
     assert isinstance(caller.outcome("chat", messages).error, ConfigurationError)
     assert service.seen == []
 
 
-@pytest.mark.parametrize("key", ["sk-\n", " sk", "sk-ключ", "sk\x00"])
+@pytest.mark.parametrize("key", ["", "sk-\n", " sk", "sk-ключ", "sk\x00"])
 def test_keys_that_no_header_can_hold(callers: Any, key: str) -> None:
     """Such a key is refused when the client is made, and not shown."""
     with pytest.raises(ConfigurationError) as refused:
@@ -412,7 +489,7 @@ def test_a_closed_client(service: Any) -> None:
     assert service.seen == []
 
 
-@pytest.mark.parametrize("url", ["fleet", "ftp://x", "http://"])
+@pytest.mark.parametrize("url", ["fleet", "ftp://x", "http://", "http://x/v1?version=2", "http://x/#v1"])
 def test_wrong_addresses(callers: Any, url: str) -> None:
     """A base URL that is none is refused when the client is made."""
     with pytest.raises(ConfigurationError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from goldenfleet_client import AsyncClient, Client, GoldenfleetError
+from goldenfleet_client import AsyncClient, Client, ConfigurationError, GoldenfleetError
 
 
 def test_leaving_a_stream_closes_its_connection(caller: Any, service: Any, acts: Any) -> None:
@@ -56,6 +57,44 @@ async def test_the_pool_survives_churned_cancellations(service: Any, acts: Any) 
             await asyncio.gather(*calls, return_exceptions=True)
         results = await asyncio.gather(*(client.generate("x") for _ in range(20)))
     assert {result.text for result in results} == {acts.text}
+
+
+async def test_a_stream_is_cancelled_wherever_it_waits(service: Any, acts: Any) -> None:
+    """In a look-up, a head, a body, a wait or a resume: no connection and no task of it is left behind."""
+    unfinished, asked = 0, Counter[str]()
+    turns = [acts.speak(events=3, cut=acts.reset), acts.refuse(503), acts.speak(split=9)]
+
+    def act(connection: Any, seen: Any) -> bool:
+        asked[seen.headers["x-request-id"]] += 1
+        return bool(turns[asked[seen.headers["x-request-id"]] - 1](connection, seen))
+
+    service.then(act)
+    async with AsyncClient(service.url, model="m", random=lambda: 0.0, budget_minimum=999) as client:
+        for steps in range(60):
+            reading = asyncio.create_task(_read(client))
+            for _ in range(steps):
+                await asyncio.to_thread(len, "") if steps % 2 else await asyncio.sleep(0)
+            unfinished += not reading.done()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            for pool in (client._pools._kept, client._pools._fresh):
+                assert all(connection.is_idle() for connection in pool._transport._pool.connections)
+    assert unfinished > 20
+
+
+async def _read(client: AsyncClient) -> str:
+    async with client.generate_stream("Sing!") as stream:
+        return "".join([chunk.text async for chunk in stream])
+
+
+def test_an_async_client_serves_one_loop(service: Any, acts: Any) -> None:
+    """Its connections are of the first loop: in another one it says so, instead of failing by chance."""
+    service.then(acts.answer(200, {"data": []}, "connection: close"))
+    client = AsyncClient(service.url)
+    assert asyncio.run(client.models()) == ()
+    with pytest.raises(ConfigurationError, match="event loop"):
+        asyncio.run(client.models())
 
 
 def test_threads_share_a_client(service: Any, acts: Any) -> None:

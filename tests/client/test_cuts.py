@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from goldenfleet_client import Resumed, RetryPolicy, StreamTruncated, Timeouts
+from goldenfleet_client import InvalidRequest, Resumed, RetryPolicy, StreamTruncated, Timeouts
 
 DRAINING = (
     b'data: {"error":{"message":"going","type":"server_error","param":null,"code":"node_draining"}}\n\n'
@@ -195,6 +195,21 @@ def test_no_progress_is_not_retried_for_ever(callers: Any, service: Any, acts: A
     assert isinstance(outcome.error, StreamTruncated)
     assert outcome.error.attempts == len(service.seen) == 6
     assert outcome.error.__cause__ is not None
+
+
+def test_a_hook_that_fails_costs_nothing(
+    callers: Any, service: Any, acts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What on_event raises is logged: neither a resume nor the error that a call ends in is lost to it."""
+
+    def hook(_event: object) -> None:
+        raise KeyError("metrics")
+
+    service.then(acts.speak(events=3, cut=acts.reset), acts.speak(), acts.refuse(400))
+    caller = callers(service.url, on_event=hook)
+    assert caller.read().text == acts.text
+    assert isinstance(caller.read().error, InvalidRequest)
+    assert [record.name for record in caplog.records] == ["goldenfleet_client"] * 3
 
 
 def test_a_resume_is_told(caller: Any, service: Any, acts: Any) -> None:

@@ -109,6 +109,15 @@ def test_what_an_import_loads() -> None:
     assert foreign == {"goldenfleet_client", "httpx2", "idna", "typing_extensions"}
 
 
+def test_requests_name_their_sender(service: Any, acts: Any) -> None:
+    """Web application firewalls refuse who does not (NoUserAgent_HEADER of AWS's common rules)."""
+    service.then(acts.whole)
+    with goldenfleet_client.Client(service.url, model="m") as client:
+        client.generate("x")
+    version = distribution("goldenfleet-client").version
+    assert service.seen[0].headers["user-agent"] == f"goldenfleet-client/{version}"
+
+
 def test_the_drop_in_is_asked_for_by_its_extra() -> None:
     """The extra brings text-generation, whose own needs are what else the drop-in imports."""
     project = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
