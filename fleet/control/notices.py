@@ -3,17 +3,21 @@
 Only `detail` is read, never the ARN in `resources`, of which two shapes exist. Shapes: EC2 user guide ("Spot
 interruption notices", "Instance rebalance recommendations", "State-change events"), Auto Scaling user guide
 ("Lifecycle hook events"), Health user guide ("EventBridge schema"). A person's requests are ours.
+
+What is read here goes into filters of Describe* calls that many notices share: an id with a wildcard would
+find the whole account, and one that AWS refuses would fail the others with it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
@@ -22,6 +26,11 @@ DRAIN_REQUEST: Final = "Goldenfleet Drain Request"
 UNDRAIN_REQUEST: Final = "Goldenfleet Undrain Request"
 # What a person writes is repeated in logs, and told to the node, which takes at most this many characters.
 _LONGEST_REASON = 200
+_LONGEST_NAME = 255  # of groups, hooks and the like
+_INSTANCE_ID = re.compile(r"i-[0-9a-f]{1,17}")
+# The end of a version or an instance type, half a year ahead: it lists whatever is of that kind, again and
+# again, replacements too (Health user guide, "Planned lifecycle events"). Who drained for it was never done.
+_LIFECYCLE = "_PLANNED_LIFECYCLE_EVENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +134,15 @@ Leaving: TypeAlias = (
 Notice: TypeAlias = Leaving | Launch
 
 
-def parse(body: str) -> tuple[Notice, ...] | NotANotice:
-    """At least one notice; AWS Health names many instances in one event.
+def parse(body: str, sent: float | None = None) -> tuple[Notice, ...] | NotANotice:
+    """At least one notice; AWS Health names many instances in one event. `sent` is when the queue got the
+    message, in unix seconds: a person's request counts from then, for a laptop's clock may be minutes off.
 
     Never raises: a message that nobody can read must not come back for ever.
     """
     try:
         message = json.loads(body)
-        return _message(message) if isinstance(message, dict) else NotANotice("no JSON object")
+        return _message(message, sent) if isinstance(message, dict) else NotANotice("no JSON object")
     except _Unreadable as exc:
         return NotANotice(str(exc))
     except (ValueError, RecursionError):
@@ -143,7 +153,7 @@ class _Unreadable(Exception):
     pass
 
 
-def _message(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
+def _message(message: Mapping[str, object], sent: float | None) -> tuple[Notice, ...] | NotANotice:
     if "detail-type" not in message:
         return _flat(message)
     detail, kind = message.get("detail"), message["detail-type"]
@@ -152,19 +162,19 @@ def _message(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
     at = _time(message, "time")
     match kind:
         case "EC2 Spot Instance Interruption Warning":
-            return (Interruption(_text(detail, "instance-id"), at),)
+            return (Interruption(_instance(detail, "instance-id"), at),)
         case "EC2 Instance Rebalance Recommendation":
-            return (Rebalance(_text(detail, "instance-id"), at),)
+            return (Rebalance(_instance(detail, "instance-id"), at),)
         case "EC2 Instance-terminate Lifecycle Action":
             return (Termination(*_hooked(detail, at)),)
         case "EC2 Instance-launch Lifecycle Action":
             return (Launch(*_hooked(detail, at)),)
         case "EC2 Instance State-change Notification":
-            return (StateChange(_text(detail, "instance-id"), at, _text(detail, "state")),)
+            return (StateChange(_instance(detail, "instance-id"), at, _text(detail, "state")),)
         case "AWS Health Event":
             return _maintenance(detail, at)
         case "Goldenfleet Drain Request" | "Goldenfleet Undrain Request":
-            return (_asked_by_a_person(message, detail, at),)
+            return (_asked_by_a_person(message, detail, at if sent is None else sent),)
     return NotANotice(f"not a notice: {kind}")
 
 
@@ -181,7 +191,7 @@ def _flat(message: Mapping[str, object]) -> tuple[Notice, ...] | NotANotice:
 def _hooked(detail: Mapping[str, object], at: float) -> tuple[str, float, str, str, str | None]:
     """Instance, time, group, hook, token."""
     return (
-        _text(detail, "EC2InstanceId"),
+        _instance(detail, "EC2InstanceId"),
         at,
         _text(detail, "AutoScalingGroupName"),
         _text(detail, "LifecycleHookName"),
@@ -195,13 +205,18 @@ def _maintenance(detail: Mapping[str, object], at: float) -> tuple[Notice, ...] 
         return NotANotice("no scheduled change of EC2's")
     if detail.get("statusCode") == "closed":
         return NotANotice("the scheduled change is over")
-    entities = detail.get("affectedEntities")
+    code, begins = _text(detail, "eventTypeCode"), _begins(detail.get("startTime"))
+    if code.endswith(_LIFECYCLE):
+        return NotANotice("a planned end of support, which is for people to plan")
+    found = tuple(Maintenance(one, at, code, begins) for one in _affected(detail.get("affectedEntities")))
+    return found or NotANotice("a scheduled change that names no instance")
+
+
+def _affected(entities: object) -> list[str]:
+    """Ids of instances that are still to be changed, each once."""
     listed = entities if isinstance(entities, list) else []
     named = [each for each in listed if isinstance(each, Mapping) and each.get("status") != "RESOLVED"]
-    ids = dict.fromkeys(_text(entity, "entityValue") for entity in named)
-    code, begins = _text(detail, "eventTypeCode"), _begins(detail.get("startTime"))
-    found = tuple(Maintenance(one, at, code, begins) for one in ids if one.startswith("i-"))
-    return found or NotANotice("a scheduled change that names no instance")
+    return list(dict.fromkeys(one for each in named if _is_instance(one := each.get("entityValue"))))
 
 
 def _begins(text: object) -> float | None:
@@ -217,10 +232,10 @@ def _asked_by_a_person(
 ) -> DrainRequest | UndrainRequest:
     if message.get("source") != SOURCE:
         raise _Unreadable("a request that is not ours")
-    instance_id, request = _text(detail, "instance-id"), _text(detail, "request")
+    instance_id, request = _instance(detail, "instance-id"), _text(detail, "request")
     reason, by = (
-        str(detail.get("reason") or "no reason given")[:_LONGEST_REASON],
-        str(detail.get("by") or "?"),
+        str(said)[:_LONGEST_REASON]
+        for said in (detail.get("reason") or "no reason given", detail.get("by") or "?")
     )
     if message["detail-type"] == UNDRAIN_REQUEST:
         return UndrainRequest(instance_id, at, reason, by, request)
@@ -236,9 +251,20 @@ def _asked_by_a_person(
 
 def _text(holder: Mapping[str, object], name: str) -> str:
     value = holder.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
         raise _Unreadable(f"an event without {name}")
     return value
+
+
+def _instance(holder: Mapping[str, object], name: str) -> str:
+    value = holder.get(name)
+    if not _is_instance(value):
+        raise _Unreadable(f"a {name} that is no instance's")
+    return value
+
+
+def _is_instance(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _INSTANCE_ID.fullmatch(value) is not None
 
 
 def _time(holder: Mapping[str, object], name: str) -> float:

@@ -122,11 +122,22 @@ def test_maintenance_without_a_time() -> None:
         {"affectedEntities": [{"entityValue": "vol-1"}]},
         {"affectedEntities": [{"entityValue": "i-1", "status": "RESOLVED"}]},
         {"affectedEntities": [{"entityValue": 7}]},
+        {"eventTypeCode": "AWS_EC2_PLANNED_LIFECYCLE_EVENT"},
     ],
 )
 def test_what_is_no_maintenance_of_an_instance(changes: dict[str, object]) -> None:
-    """Other services, what is over, and what names no instance."""
+    """Other services, what is over, what names no instance; and the end of an instance type, half a year
+    ahead, of which every replacement is told again.
+    """
     assert isinstance(parse(health(**changes)), NotANotice)
+
+
+def test_maintenance_of_more_than_instances() -> None:
+    """What else the event names, or cannot be read of it, does not hide the instance."""
+    entities: list[object] = [{"entityValue": 7}, "i-2", {"entityValue": "i-*"}, {"entityValue": "i-1"}]
+    [notice] = parse(health(affectedEntities=entities))  # type: ignore[misc]
+    assert isinstance(notice, Maintenance)
+    assert notice.instance_id == "i-1"
 
 
 def asked(kind: str, **changes: object) -> str:
@@ -143,11 +154,24 @@ def test_what_a_person_asks() -> None:
     assert parse(asked("Undrain")) == (UndrainRequest("i-1", AT, "bad disk", "ann", "r-1"),)
 
 
+@pytest.mark.parametrize("kind", ["Drain", "Undrain"])
+def test_a_request_counts_from_when_the_queue_got_it(kind: str) -> None:
+    """A laptop's clock may be minutes off: its drain would be looked at for ever, or be over at once."""
+    [request] = parse(asked(kind), AT + 300.0)  # type: ignore[misc]
+    assert request.at == AT + 300.0
+
+
+def test_what_aws_tells_counts_from_its_own_time() -> None:
+    """A notice that lay in the queue is no newer for that."""
+    body = envelope("EC2 Spot Instance Interruption Warning", {"instance-id": "i-1"})
+    assert parse(body, AT + 60.0) == (Interruption("i-1", AT),)
+
+
 def test_a_long_reason() -> None:
-    """A node refuses an order with a longer one, and would never drain."""
-    [request] = parse(asked("Drain", reason="x" * 300))  # type: ignore[misc]
+    """A node refuses an order with a longer one, and would never drain; a name is no novel either."""
+    [request] = parse(asked("Drain", reason="x" * 300, by="y" * 300))  # type: ignore[misc]
     assert isinstance(request, DrainRequest)
-    assert len(request.reason) == 200
+    assert len(request.reason) == len(request.by) == 200
 
 
 @pytest.mark.parametrize("deadline", ["60", True, -1, float("nan"), float("inf"), []])
@@ -178,6 +202,9 @@ def test_a_request_of_somebody_else() -> None:
         envelope("EC2 Spot Instance Interruption Warning", None),
         envelope("EC2 Spot Instance Interruption Warning", {"instance-id": ""}),
         envelope("EC2 Spot Instance Interruption Warning", {"instance-id": 5}),
+        envelope("EC2 Spot Instance Interruption Warning", {"instance-id": "nonsense"}),
+        envelope("EC2 Spot Instance Interruption Warning", {"instance-id": "i-*"}),  # a filter would find all
+        envelope("EC2 Instance-terminate Lifecycle Action", {**HOOK, "AutoScalingGroupName": "g" * 2000}),
         envelope("EC2 Spot Instance Interruption Warning", {"instance-id": "i-1"}, time="soon"),
         envelope("EC2 Spot Instance Interruption Warning", {"instance-id": "i-1"}, time=None),
     ],
