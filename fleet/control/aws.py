@@ -2,7 +2,7 @@
 failure is AwsFailed.
 
 How many one call takes, by the API references: DescribeInstances 200 values a filter,
-DescribeAutoScalingInstances 50 ids, DescribeAutoScalingGroups 50 names, DetachInstances 19 ids.
+DescribeAutoScalingInstances 50 ids, DescribeAutoScalingGroups 50 names, DetachInstances 20 ids.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _GONE_STATES = ("shutting-down", "terminated", "stopping", "stopped")
 # Target groups and tags change with an `up`, which no notice waits for.
 _KNOWN_S: Final = 15.0
 _FILTER_VALUES, _MEMBERS, _GROUPS, _TARGETS = 200, 50, 50, 100
-DETACHED_AT_ONCE: Final = 19
+DETACHED_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class Account:
         *,
         sizes: bool = False,
     ) -> Facts:
-        """`hooks`: of which to know the heartbeat, by group and hook. `sizes`: whether `room` must be as of
-        now; else groups may be as they were some seconds ago, for a large one is a megabyte to describe.
+        """`hooks`: of which to know the heartbeat, by group and hook. `sizes`: whether `room` and `spare` are
+        to be as of now; else groups may be as they were some seconds ago: a large one is a megabyte to tell.
         """
         described = self._describe(ids)
         ours = [one for one, found in described.items() if _tags(found).get(STACK_TAG) == stack]
@@ -232,8 +232,17 @@ def _instance(
         target_groups=tuple(group.get("TargetGroupARNs", ())),
         tier=tags.get(TIER_TAG),
         room=group.get("DesiredCapacity", 0) < group.get("MaxSize", 0),
+        spare=_spare(group),
         undrained_at=_seconds(tags.get(UNDRAINED_TAG)),
     )
+
+
+def _spare(group: Mapping[str, Any]) -> int:
+    """A tenth of the group, one at least; what it lacks of what it wants has left already."""
+    members = group.get("Instances", ())
+    serving = [int(m.get("WeightedCapacity") or 1) for m in members if m["LifecycleState"] == "InService"]
+    lacks = sum(serving) < group.get("DesiredCapacity", 0)
+    return 0 if lacks else max(1, len(serving) // 10)
 
 
 def _tags(holder: Mapping[str, Any]) -> dict[str, str]:

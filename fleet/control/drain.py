@@ -7,12 +7,25 @@ docs/control.md has the table of all events and their actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
+from fleet.control.actions import (
+    Action,
+    Deregister,
+    Detach,
+    Drop,
+    EnterStandby,
+    ExitStandby,
+    LetGo,
+    LookAgain,
+    RememberUndrain,
+    Retire,
+    TellNode,
+    Undrain,
+)
 from fleet.control.notices import (
     DrainRequest,
     Interruption,
-    Launch,
     Leaving,
     Maintenance,
     Notice,
@@ -38,7 +51,8 @@ _SOON_S: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class Instance:
     """`group` and `member_state` are None once Auto Scaling has let it go. `room`: its group may grow by one.
-    `undrained_at` is when a person last wanted it back, in unix seconds.
+    `spare`: how many of its group may leave now where nothing hurries. `undrained_at` is when a person last
+    wanted it back, in unix seconds.
     """
 
     instance_id: str
@@ -50,6 +64,7 @@ class Instance:
     target_groups: tuple[str, ...] = ()
     tier: str | None = None
     room: bool = False
+    spare: int = 1
     undrained_at: float | None = None
 
     @property
@@ -96,102 +111,6 @@ class Rules:
     recheck_s: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    """Leave the load balancer."""
-
-    target_groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Detach:
-    """Leave the group without lowering what it wants, so that the replacement launches now. That keeps the
-    group within its limits: the desired capacity does not change, and a minimum is not looked at."""
-
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnterStandby:
-    """As Detach, for an instance that AWS does not take by itself: in standby the group does not end it for
-    failing its health check, lets it come back, and ends it when asked."""
-
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExitStandby:
-    """Back into service, and into every target group of its group, which wants one more from then on."""
-
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Let the group end the instance, by its terminate hook. What it wants stays: where the replacement was
-    launched before, no other is."""
-
-
-@dataclass(frozen=True, slots=True)
-class TellNode:
-    """Drain by `deadline` (unix seconds). A node that does not answer is told again later."""
-
-    address: str
-    reason: str
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Undrain:
-    """Let the node serve again. It refuses when AWS itself takes it; then nothing after this is done."""
-
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class RememberUndrain:
-    """So that a drain which was asked for before is over, in whatever order the two are handled."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class LetGo:
-    """Complete the hook: the instance may go on to where it goes."""
-
-    notice: Termination | Launch
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Nothing to do, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Not done yet: the message comes back after `seconds`."""
-
-    seconds: float
-
-
-Action: TypeAlias = (
-    Deregister
-    | Detach
-    | EnterStandby
-    | ExitStandby
-    | Retire
-    | TellNode
-    | Undrain
-    | RememberUndrain
-    | LetGo
-    | Drop
-    | LookAgain
-)
-
-
 def decide(
     notice: Leaving,
     instance: Instance | None,
@@ -214,7 +133,7 @@ def decide(
         case Maintenance() | DrainRequest():
             return _drain(notice, instance, node, now=now, rules=rules)
         case UndrainRequest():
-            return _undrain(notice, instance, node)
+            return _undrain(notice, instance, node, now=now, rules=rules)
         case Termination():
             return _termination(notice, instance, node, now=now, heartbeat_s=heartbeat_s, rules=rules)
 
@@ -225,8 +144,7 @@ def deadline_of(notice: Notice, heartbeat_s: float | None, rules: Rules) -> floa
         case Interruption():
             return notice.at + SPOT_NOTICE_S * rules.time_scale
         case Termination():
-            granted_s = SPOT_NOTICE_S if heartbeat_s is None else heartbeat_s
-            return notice.at + granted_s * rules.time_scale
+            return None if heartbeat_s is None else notice.at + heartbeat_s * rules.time_scale
         case Maintenance(begins=begins):
             wanted = notice.at + MAINTENANCE_DRAIN_S * rules.time_scale
             return wanted if begins is None else min(wanted, max(begins, notice.at))
@@ -289,11 +207,11 @@ def _drain(
         return _replace_what_is_gone(instance)
     deadline = deadline_of(notice, None, rules)
     assert deadline is not None
-    if _is_undone(notice, instance, node):
-        # A node that drains by another deadline was asked for again since then, and not by this notice.
-        ours = node.deadline is None or abs(node.deadline - deadline) <= 1.0
-        actions = _serve_again(instance, node) if ours else []
-        return [*actions, LookAgain(rules.recheck_s)] if actions else [Drop("undrained since")]
+    pause_s = pause(rules, deadline - notice.at, deadline - now)
+    lost = node.condition == "dead" or (node.condition == "silent" and now >= deadline)
+    if _is_undone(notice, instance) and (instance.in_service or not lost):
+        # Back in service, a node that is lost is its group's to find.
+        return [Drop("undrained since")] if lost else _take_back(instance, node, deadline, pause_s, rules)
     if instance.group is None or instance.leaves:
         return _hurry(notice, instance, node, deadline, now)
     actions = [*_leave_balancer(instance), EnterStandby(instance.group)] if instance.in_service else []
@@ -301,7 +219,19 @@ def _drain(
         return [*actions, Retire()]
     if _untold(node, deadline) and instance.address is not None and not instance.pending:
         actions.append(TellNode(instance.address, _reason(notice), deadline))
-    return [*actions, LookAgain(pause(rules, deadline - notice.at, deadline - now))]
+    return [*actions, LookAgain(pause_s)]
+
+
+def _take_back(
+    instance: Instance, node: NodeState, deadline: float, pause_s: float, rules: Rules
+) -> list[Action]:
+    """What a drain did although it was undone."""
+    if node.condition == "silent":
+        return [LookAgain(pause_s)]
+    # A node that drains by another deadline was asked for again since then, and not by this notice.
+    ours = node.deadline is None or abs(node.deadline - deadline) <= 1.0
+    actions = [*_serve_again(instance, node), *_return(instance)] if ours else []
+    return [*actions, LookAgain(rules.recheck_s)] if actions else [Drop("undrained since")]
 
 
 def _hurry(
@@ -313,11 +243,10 @@ def _hurry(
     return [Drop("the instance is leaving already")]
 
 
-def _is_undone(notice: Maintenance | DrainRequest, instance: Instance, node: NodeState) -> bool:
+def _is_undone(notice: Maintenance | DrainRequest, instance: Instance) -> bool:
     """A person may take back what a person asked for; AWS's maintenance comes anyway."""
-    if not isinstance(notice, DrainRequest) or not _undrained_since(instance, notice.at):
-        return False
-    return node.condition != "dead" and _may_serve_again(instance)
+    asked = isinstance(notice, DrainRequest)
+    return asked and _undrained_since(instance, notice.at) and _may_serve_again(instance)
 
 
 def _undrained_since(instance: Instance, at: float) -> bool:
@@ -329,26 +258,33 @@ def _may_serve_again(instance: Instance) -> bool:
     return not instance.leaves and instance.group is not None and (instance.room or not instance.in_standby)
 
 
-def _undrain(notice: UndrainRequest, instance: Instance | None, node: NodeState) -> list[Action]:
-    """Remembered last, so that a drain goes on where the undrain was refused."""
+def _undrain(
+    notice: UndrainRequest, instance: Instance | None, node: NodeState, *, now: float, rules: Rules
+) -> list[Action]:
+    """Remembered once the node agreed, so that a drain goes on where the undrain was refused; and before the
+    instance is back, so that the drain does not take it out again.
+    """
     if instance is None or not instance.alive or node.condition == "dead":
         return [Drop("the instance is gone")]
-    if _undrained_since(instance, notice.at):
+    half_done = instance.in_standby and node.condition == "serving"
+    if _undrained_since(instance, notice.at) and not half_done:
         return [Drop("it was undrained before")]
     if not _may_serve_again(instance):
         why = "AWS takes it" if instance.leaves or instance.group is None else "its group is at its max"
         return [Drop(f"too late: {why}, and its replacement has its place")]
-    actions = _serve_again(instance, node)
-    return [*actions, RememberUndrain(notice.at), *([] if actions else [Drop("it serves")])]
+    if node.condition == "silent":
+        late = now >= notice.at + SPOT_NOTICE_S * rules.time_scale
+        return [Drop("the node does not answer") if late else LookAgain(rules.recheck_s)]
+    told, back = _serve_again(instance, node), _return(instance)
+    return [*told, RememberUndrain(notice.at), *back, *([] if told or back else [Drop("it serves")])]
 
 
 def _serve_again(instance: Instance, node: NodeState) -> list[Action]:
-    actions: list[Action] = []
-    if node.condition != "serving" and instance.address is not None:
-        actions.append(Undrain(instance.address))
-    if instance.in_standby and instance.group is not None:
-        actions.append(ExitStandby(instance.group))
-    return actions
+    return [] if node.condition == "serving" or instance.address is None else [Undrain(instance.address)]
+
+
+def _return(instance: Instance) -> list[Action]:
+    return [ExitStandby(instance.group)] if instance.in_standby and instance.group is not None else []
 
 
 def _termination(

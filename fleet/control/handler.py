@@ -14,6 +14,7 @@ from fleet.control.log import Log
 from fleet.control.notices import (
     DrainRequest,
     Launch,
+    Maintenance,
     NotANotice,
     Notice,
     Rebalance,
@@ -22,6 +23,7 @@ from fleet.control.notices import (
     UndrainRequest,
     parse,
 )
+from fleet.control.pace import paced
 from fleet.control.perform import (
     Account,
     Again,
@@ -36,16 +38,29 @@ from fleet.control.perform import (
 
 # A call that failed is repeated after 1, 2, 4, then 8 s: a throttled account needs air, a notice has 120 s.
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0)
+# Several notices of one instance follow one another, and a hanging node costs each of them three seconds.
+# What has not begun by then comes back, or all of the batch would be lost with the function's time.
+_TURNS_S = 4.0
 
 Verdict: TypeAlias = Done | Again
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`receives`: how often it was received, this time included."""
+    """`receives`: how often it was received, this time included. `sent`: when that was asked of the queue, in
+    unix seconds.
+    """
 
     body: str
     receives: int = 1
+    sent: float | None = None
+
+
+def message_of(body: str, attributes: Mapping[str, str]) -> Message:
+    """With the attributes that SQS tells of it; it counts milliseconds."""
+    sent = attributes.get("SentTimestamp")
+    receives = int(attributes.get("ApproximateReceiveCount", "1"))
+    return Message(body, receives, None if sent is None else int(sent) / 1000)
 
 
 class Handler:
@@ -89,12 +104,16 @@ class Handler:
             for notice in notices:
                 receives[notice] = min(message.receives, receives.get(notice, message.receives))
         verdicts: dict[Notice, Verdict] = {}
+        began = self._clock()
         for turn in by_turns(receives):
-            verdicts |= self._follow({notice: receives[notice] for notice in turn})
+            if self._clock() - began >= _TURNS_S:
+                verdicts |= dict.fromkeys(turn, Again(_BACKOFF_S[0]))
+            else:
+                verdicts |= self._follow({notice: receives[notice] for notice in turn})
         return [_together(verdicts[notice] for notice in notices) for notices in read]
 
     def _read(self, message: Message) -> tuple[Notice, ...]:
-        found = parse(message.body)
+        found = parse(message.body, message.sent)
         if isinstance(found, NotANotice):
             self._log("notice.dropped", reason=found.reason)
             return ()
@@ -106,13 +125,15 @@ class Handler:
             (notice.group, notice.hook) for notice in notices if isinstance(notice, (Termination, Launch))
         }
         try:
-            sizes = any(isinstance(notice, (DrainRequest, UndrainRequest)) for notice in notices)
+            sizes = any(isinstance(n, (DrainRequest, Maintenance, UndrainRequest)) for n in notices)
             ids = [notice.instance_id for notice in notices]
             facts = self._account.look(self._rules.stack, ids, hooks, sizes=sizes)
         except AwsFailed as exc:
+            self._record(notices, Facts())  # whose they are is not known, and comes to light later
             return {notice: self._failed(notice, receives, exc) for notice, receives in notices.items()}
         self._record(notices, facts)
-        tasks = side_by_side(lambda notice: self._task(notice, facts), list(notices))
+        asked = side_by_side(lambda notice: self._task(notice, facts), list(notices))
+        tasks = paced(asked, self._clock(), self._rules)
         outcomes = self._performer.run(tasks)
         if any(
             receives == 1 and self._will_be_missed(task)

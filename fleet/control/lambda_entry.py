@@ -3,6 +3,9 @@
 A message that must come back is put back for as long as its notice says, and reported as failed, so that
 Lambda does not delete it (Lambda guide, "Implementing partial batch responses"). Messages may come twice.
 
+A function that dies, or runs out of time, says nothing, and its messages would stay hidden for the queue's
+own time, which the guide wants to be six times the function's: so they are hidden for less first of all.
+
 Environment: GOLDENFLEET_STACK and GOLDENFLEET_QUEUE_URL. stdout is the log group of the function.
 """
 
@@ -16,15 +19,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fleet.control import node
-from fleet.control.aws import CONFIG, Account
+from fleet.control.aws import Account
 from fleet.control.drain import Rules
 from fleet.control.errors import AwsFailed
 from fleet.control.fallback_account import FallbackAccount
 from fleet.control.fallback_round import Fallback
-from fleet.control.handler import Handler, Message
+from fleet.control.handler import Handler, message_of
 from fleet.control.log import Log
 from fleet.control.perform import Again, side_by_side
 from fleet.control.queue import put_back
@@ -34,6 +38,11 @@ if TYPE_CHECKING:
 
 # A question names as many instances as one answer of 6 MB surely holds.
 _MOST_ASKED: Final = 500
+LOST_S: Final = 20.0
+"""After so long a batch comes back that nobody answered for: a little longer than the function may take."""
+
+# One try: without the queue there is all the rest of the function's time.
+_QUEUE_CONFIG: Final = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
 
 
 def handle(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def _service() -> Service:
         fallback=Fallback(FallbackAccount(stack), log),
         account=account,
         log=log,
-        sqs=boto3.client("sqs", config=CONFIG),
+        sqs=boto3.client("sqs", config=_QUEUE_CONFIG),
         queue_url=os.environ["GOLDENFLEET_QUEUE_URL"],
     )
 
@@ -80,14 +89,18 @@ class Service:
         return {"error": "unknown event: send a batch of the queue, or ask for states"}
 
     def _batch(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        verdicts = self.handler.handle([_message(record) for record in records])
+        self._put_back({record["receiptHandle"]: LOST_S for record in records})
+        verdicts = self.handler.handle([message_of(one["body"], one["attributes"]) for one in records])
         left = [(r, v.seconds) for r, v in zip(records, verdicts, strict=True) if isinstance(v, Again)]
-        try:
-            put_back(self.sqs, self.queue_url, {record["receiptHandle"]: pause for record, pause in left})
-        except (ClientError, BotoCoreError) as exc:
-            # They come back later, by the queue's own visibility timeout.
-            self.log("queue.failed", error=str(exc))
+        self._put_back({record["receiptHandle"]: pause for record, pause in left})
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record, _ in left]}
+
+    def _put_back(self, pauses: Mapping[str, float]) -> None:
+        try:
+            put_back(self.sqs, self.queue_url, pauses)
+        except (ClientError, BotoCoreError) as exc:
+            # They come back later, by the time that they are hidden for now.
+            self.log("queue.failed", error=str(exc))
 
     def _states(self, instances: object) -> dict[str, Any]:
         """By instance id: what its node says of itself, or `error`."""
@@ -114,8 +127,3 @@ class Service:
 
     def _state(self, address: str | None) -> dict[str, Any]:
         return {"error": "it has no address"} if address is None else self.describe(address)
-
-
-def _message(record: Mapping[str, Any]) -> Message:
-    receives = record.get("attributes", {}).get("ApproximateReceiveCount", "1")
-    return Message(str(record["body"]), int(receives))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fleet.control.drain import Action, Drop, Instance, LetGo, LookAgain, NodeState, Rules, pause
+from fleet.control.actions import Action, Drop, LetGo, LookAgain
+from fleet.control.drain import Instance, NodeState, Rules, pause
 from fleet.control.notices import Launch
 
 

@@ -8,26 +8,32 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from fleet.control import node
-from fleet.control.aws import DETACHED_AT_ONCE, Facts, chunks
-from fleet.control.drain import (
+from fleet.control.actions import (
     Action,
     Deregister,
     Detach,
     Drop,
     EnterStandby,
     ExitStandby,
-    Instance,
     LetGo,
     LookAgain,
     RememberUndrain,
     Retire,
-    Rules,
     TellNode,
     Undrain,
 )
+from fleet.control.aws import DETACHED_AT_ONCE, Facts, chunks
+from fleet.control.drain import Instance, Rules
 from fleet.control.errors import AwsFailed
 from fleet.control.log import Log
-from fleet.control.notices import DrainRequest, Notice, StateChange, UndrainRequest
+from fleet.control.notices import (
+    DrainRequest,
+    Interruption,
+    Notice,
+    StateChange,
+    Termination,
+    UndrainRequest,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,7 +112,8 @@ class Performer:
         self._admin_port: Final = admin_port
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """An outcome for each. A task that fails goes no further; the others do."""
+        """An outcome for each. A task that fails goes no further, but that a node which AWS takes, whatever
+        fails here, hears of it; the others go on."""
         failed: dict[str, AwsFailed] = {}
         self._deregister(tasks, failed)
         self._detach([task for task in tasks if task.notice.instance_id not in failed], failed)
@@ -114,16 +121,23 @@ class Performer:
 
     def _deregister(self, tasks: Sequence[Task], failed: dict[str, AwsFailed]) -> None:
         asked = _asked(tasks, lambda action: action.target_groups if isinstance(action, Deregister) else ())
-        for target_group, leaving in asked.items():
-            try:
-                self._account.deregister(target_group, leaving)
-            except AwsFailed as exc:
-                failed |= dict.fromkeys(leaving, exc)
+        # At the same time: where the load balancers' service hangs, it hangs for all of them.
+        problems = side_by_side(lambda place: self._leave(*place), list(asked.items()))
+        for leaving, problem in zip(asked.values(), problems, strict=True):
+            if problem is not None:
+                failed |= dict.fromkeys(leaving, problem)
         for instance_id, task in {
             one: task for leaving in asked.values() for one, task in leaving.items()
         }.items():
             if instance_id not in failed:
                 self._log("target.deregistered", **task.names)
+
+    def _leave(self, target_group: str, leaving: Collection[str]) -> AwsFailed | None:
+        try:
+            self._account.deregister(target_group, leaving)
+        except AwsFailed as exc:
+            return exc
+        return None
 
     def _detach(self, tasks: Sequence[Task], failed: dict[str, AwsFailed]) -> None:
         asked = _asked(tasks, lambda action: (action.group,) if isinstance(action, Detach) else ())
@@ -140,6 +154,9 @@ class Performer:
     def _finish(self, task: Task, failed: AwsFailed | None) -> Outcome:
         """The rest of its actions; a node that did not hear, or refused, ends them."""
         if failed is not None:
+            if isinstance(task.notice, (Interruption, Termination)):
+                for order in (action for action in task.actions if isinstance(action, TellNode)):
+                    self._tell(task, order)
             return Failed(failed)
         try:
             for action in task.actions:

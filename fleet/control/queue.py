@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fleet.control.handler import Handler, Message
+from fleet.control.handler import Handler, Message, message_of
 from fleet.control.log import Log
 from fleet.control.perform import Again
 
@@ -72,7 +72,7 @@ class Queue:
                 MaxNumberOfMessages=_AT_ONCE,
                 WaitTimeSeconds=wait_s,
                 VisibilityTimeout=_HIDDEN_S,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
         except (ClientError, BotoCoreError) as exc:
             self._log("queue.failed", error=str(exc))
@@ -116,8 +116,8 @@ def put_back(sqs: SQSClient, url: str, pauses: Mapping[str, float]) -> None:
 
 
 def _message(received: MessageTypeDef) -> Message:
-    receives = received.get("Attributes", {}).get("ApproximateReceiveCount", "1")
-    return Message(received["Body"], int(receives))
+    attributes: Mapping[Any, str] = received.get("Attributes", {})
+    return message_of(received["Body"], attributes)
 
 
 def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:

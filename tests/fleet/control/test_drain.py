@@ -7,19 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.control.drain import (
-    Deregister,
-    Detach,
-    Drop,
-    Instance,
-    LetGo,
-    LookAgain,
-    NodeState,
-    Retire,
-    Rules,
-    TellNode,
-    decide,
-)
+from fleet.control.actions import Deregister, Detach, Drop, LetGo, LookAgain, Retire, TellNode
+from fleet.control.drain import Instance, NodeState, Rules, decide
 from fleet.control.notices import (
     DrainRequest,
     Interruption,

@@ -7,24 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.control.drain import (
-    LONGEST_DRAIN_S,
+from fleet.control.actions import (
     Action,
     Deregister,
     Drop,
     EnterStandby,
     ExitStandby,
-    Instance,
     LookAgain,
-    NodeState,
     RememberUndrain,
     Retire,
-    Rules,
     TellNode,
     Undrain,
-    deadline_of,
-    decide,
 )
+from fleet.control.drain import LONGEST_DRAIN_S, Instance, NodeState, Rules, deadline_of, decide
 from fleet.control.notices import DrainRequest, Interruption, Maintenance, Notice, StateChange, UndrainRequest
 
 RULES = Rules("prod")
@@ -136,12 +131,33 @@ def test_a_long_drain_looks_like_no_late_notice(deadline_s: float) -> None:
 
 
 def test_an_undrain() -> None:
-    """The node first, then the group, and only then the word that the drain is over."""
+    """First the node, which may refuse; then the word that the drain is over, or the drain would take the
+    instance out of the group again; then the group.
+    """
     assert ask(UNDRAIN, STANDBY, DRAINING) == [
         Undrain("127.0.0.9"),
-        ExitStandby("g"),
         RememberUndrain(1010.0),
+        ExitStandby("g"),
     ]
+
+
+def test_an_undrain_that_stopped_half_way() -> None:
+    """Remembered, and not yet back: the group is asked once more."""
+    assert ExitStandby("g") in ask(UNDRAIN, UNDRAINED, SERVING)
+
+
+def test_an_undrain_of_a_node_that_does_not_answer() -> None:
+    """It is tried for as long as a spot notice lasts: a message that comes back for ever pages a person."""
+    silent = NodeState("silent")
+    assert ask(UNDRAIN, STANDBY, silent, now=1129.0) == [LookAgain(2.0)]
+    assert ask(UNDRAIN, STANDBY, silent, now=1130.0) == [Drop("the node does not answer")]
+
+
+def test_a_drain_that_was_undone_and_whose_node_does_not_answer() -> None:
+    """It waits no longer than its deadline, and no more often than any drain; then the instance goes."""
+    drain, silent = replace(DRAIN, deadline_s=LONGEST_DRAIN_S), NodeState("silent")
+    assert ask(drain, UNDRAINED, silent, now=1100.0) == [LookAgain(LONGEST_DRAIN_S / 60)]
+    assert ask(drain, UNDRAINED, silent, now=1000.0 + LONGEST_DRAIN_S) == [Retire()]
 
 
 def test_an_undrain_of_what_a_person_drained_at_the_node() -> None:

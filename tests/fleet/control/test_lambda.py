@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from moto.sqs.models import sqs_backends
 
 from fleet.control.aws import Account
 from fleet.control.drain import Rules
@@ -23,6 +26,7 @@ from fleet.control.lambda_entry import Service
 from fleet.control.log import Log
 from fleet.rehearsal.resources.archives import Archive
 from fleet.stack.control import ENTRY, code
+from fleet.stack.notices import HANDLER_SECONDS
 
 # What Lambda's runtime does: it imports the entry, and calls it with an event.
 _RUNTIME = """
@@ -82,13 +86,34 @@ def test_a_batch_of_which_some_come_back(fleet: Any) -> None:
 
 
 def test_a_queue_that_cannot_be_reached(fleet: Any) -> None:
-    """The message is reported as failed all the same, and comes back by the queue's own time."""
+    """The message is followed and reported as failed all the same, and comes back by the queue's own time."""
     fleet.listen(fleet.members()[0])
     fleet.ask("Drain", fleet.members()[0].instance_id)
     event = _event(fleet)
     service = _service(fleet, queue_url=f"{fleet.queue_url}-gone")
     assert len(service.answer(event)["batchItemFailures"]) == 1
-    assert len(fleet.logged("queue.failed")) == 1
+    assert len(fleet.logged("drain.requested")) == 1
+    assert len(fleet.logged("queue.failed")) == 2
+
+
+def test_a_function_that_runs_out_of_time(fleet: Any) -> None:
+    """Its messages come back soon, not after the queue's own time, which is most of a spot notice's."""
+    fleet.ask("Drain", fleet.members()[0].instance_id)
+    queue_attributes = {"VisibilityTimeout": "91"}
+    fleet.client("sqs").set_queue_attributes(QueueUrl=fleet.queue_url, Attributes=queue_attributes)
+    event = _event(fleet)
+
+    def clock() -> float:
+        raise _OutOfTimeError
+
+    with pytest.raises(_OutOfTimeError):
+        _service(fleet, clock=clock).answer(event)
+    [message] = sqs_backends["123456789012"]["us-east-1"].queues["gf-lab-notices"]._messages
+    assert HANDLER_SECONDS < message.visible_at / 1000 - time.time() <= 2 * HANDLER_SECONDS
+
+
+class _OutOfTimeError(BaseException):
+    """As when Lambda ends a function: nothing of it can answer for that."""
 
 
 @pytest.mark.parametrize("instances", ["i-1", [1], ["i-1"] * 501, None])
@@ -110,11 +135,13 @@ def test_states_of_all_kinds(fleet: Any) -> None:
     assert all("no instance of stack other" in state["error"] for state in others.values())
 
 
-def _service(fleet: Any, stack: str = "lab", queue_url: str | None = None) -> Service:
+def _service(
+    fleet: Any, stack: str = "lab", queue_url: str | None = None, clock: Callable[[], float] | None = None
+) -> Service:
     log, account = Log(fleet.out, fleet.clock), Account()
     return Service(
         stack=stack,
-        handler=Handler(Rules(stack, recheck_s=1.0), account, log, fleet.clock),
+        handler=Handler(Rules(stack, recheck_s=1.0), account, log, clock or fleet.clock),
         fallback=Fallback(FallbackAccount(stack), log),
         account=account,
         log=log,

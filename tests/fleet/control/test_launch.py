@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.control.drain import Drop, Instance, LetGo, LookAgain, NodeState, Rules
+from fleet.control.actions import Drop, LetGo, LookAgain
+from fleet.control.drain import Instance, NodeState, Rules
 from fleet.control.launch import decide
 from fleet.control.notices import Launch, parse
 

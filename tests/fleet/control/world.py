@@ -11,24 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from fleet.control.drain import (
+from fleet.control.actions import (
     Action,
     Deregister,
     Detach,
     Drop,
     EnterStandby,
     ExitStandby,
-    Instance,
     LetGo,
     LookAgain,
-    NodeState,
     RememberUndrain,
     Retire,
-    Rules,
     TellNode,
     Undrain,
-    decide,
 )
+from fleet.control.drain import Instance, NodeState, Rules, decide
 from fleet.control.notices import (
     DrainRequest,
     Interruption,
