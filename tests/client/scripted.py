@@ -117,7 +117,10 @@ class Service:
         while line := reader.readline().decode().strip():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        raw = reader.read(int(headers.get("content-length", "0")))
+        length = int(headers.get("content-length", "0"))
+        raw = reader.read(length)
+        if len(raw) < length:
+            return None
         address = connection.sock.getsockname()[0]
         seen = Seen(first.split()[1], headers, json.loads(raw) if raw else {}, connection.number, address)
         with self._lock:
