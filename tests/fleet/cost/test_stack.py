@@ -10,12 +10,7 @@ import pytest
 from fleet.cost import PriceUnknown, bundled_table, make_bill
 from fleet.cost.stack import INTERFACE_ENDPOINTS, materials_of, region_of
 from fleet.stack.settings import Settings, load_settings
-from tests.fleet.stack.conftest import PROJECT, STACKS, parsed, record_all
-
-
-@pytest.fixture(scope="module")
-def recorded() -> dict[str, Any]:
-    return json.loads(record_all())  # type: ignore[no-any-return]
+from tests.fleet.stack.conftest import PROJECT, STACKS, parsed
 
 
 def counts(settings: Settings) -> dict[str, float]:

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.stack.settings import MOST_TIERS
-
 PROJECT = Path(__file__).parents[3]
 STACKS = ("rehearsal", "dev", "stage", "prod")
 IMAGE_ID = "ami-0123456789abcdef0"
@@ -149,9 +147,6 @@ def shapes() -> dict[str, dict[str, str]]:
         ),
         "weights": tiers_with({"purchase": {**weighed, "onDemandBase": 1}}),
         "warm pool": tiers_with({"purchase": waiting, "warmPool": {"min": 1, "maxPrepared": 4}}),
-        "many tiers": tiers_with(
-            {"name": "m01-abcdef"}, *({"name": f"m{n:02}-abcdef"} for n in range(2, MOST_TIERS))
-        ),
         "short drain": tiers_with({"drain": {"deregistrationDelaySeconds": 20, "hookSeconds": 30}}),
     }
     networks = {
