@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ Schema = Mapping[str, Any]
 TIER = "NAME"
 """Stands for a tier's name in a path, and for that of whatever else there is a list of."""
 
+_GROUP = "group"
 _TIERS = "tiers"
 _ROLES = ("gateway", "model")
 
@@ -38,7 +40,7 @@ class Setting:
 
     @property
     def is_group(self) -> bool:
-        return self.kind.startswith("group")
+        return self.kind == _GROUP
 
     def as_json(self) -> dict[str, object]:
         told = {"setting": self.path, "type": self.kind, "required": self.required, "default": self.default}
@@ -155,14 +157,19 @@ def _is_list_of_groups(shape: Schema) -> bool:
 
 def _kind(shape: Schema, defs: Mapping[str, Schema]) -> str:
     if _is_group(shape):
-        return "group"
-    if "enum" in shape:
-        return _or([words(value) for value in shape["enum"]])
-    if "const" in shape:
-        return words(shape["const"])
+        return _GROUP
+    return _or([choice for one in shape.get("anyOf", [shape]) for choice in _choices(one, defs)])
+
+
+def _choices(shape: Schema, defs: Mapping[str, Schema]) -> list[str]:
+    given = shape.get("enum", [shape["const"]] if "const" in shape else [])
+    return [words(value) for value in given] or [_type(shape, defs)]
+
+
+def _type(shape: Schema, defs: Mapping[str, Schema]) -> str:
     match shape.get("type"):
         case "array":
-            return f"list of {_kind(_shape(shape['items'], defs), defs)}{_length(shape)}"
+            return f"list of {_plural(_kind(_shape(shape['items'], defs), defs))}{_length(shape)}"
         case "integer":
             return f"whole number{_range(shape)}"
         case "number":
@@ -174,7 +181,12 @@ def _kind(shape: Schema, defs: Mapping[str, Schema]) -> str:
         case "string":
             return {"ipv4network": "network"}.get(shape.get("format", ""), "text")
         case _:
-            return "groups"
+            # Of tiers, which the role tells apart.
+            return _GROUP
+
+
+def _plural(kind: str) -> str:
+    return re.sub("^(group|network|whole number)", r"\1s", kind)
 
 
 def _or(choices: Sequence[str]) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from fleet.stack.explain import all_settings, values
 from fleet.stack.explain_words import describe, page
 from fleet.stack.settings import Settings, load_settings
+from fleet.stack.settings_base import Group
 
 PROJECT = Path(__file__).parents[3]
 
@@ -38,6 +43,45 @@ def test_no_setting_is_left_out() -> None:
         wanted |= {f"tiers.NAME.{key}.{inner}" for key in tier for inner in keys(tier[key])}
     assert wanted <= told
     assert all(f"`{path.rpartition('.')[2]}`" in page() for path in wanted - groups())
+
+
+def test_every_field_of_the_models_has_a_line() -> None:
+    """However its type is written: what a file may hold is told, with its type, under its group."""
+    told = {setting.path for setting in all_settings()}
+    lines = set(page().splitlines())
+    for path, is_group in fields(Settings, "goldenfleet:"):
+        assert path in told
+        name = path.rpartition(".")[2].removeprefix("goldenfleet:")
+        assert is_group or any(line.startswith(f"| `{name}`") for line in lines), path
+
+
+def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
+    """Each field's path, and whether it is a group."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or to_camel(name))
+        groups = [kind for kind in kinds(field.annotation) if issubclass(kind, Group)]
+        if key == "goldenfleet:stack":
+            continue
+        yield key, bool(groups)
+        for group in groups:
+            yield from fields(group, f"{key}.NAME." if "tuple" in str(field.annotation) else f"{key}.")
+
+
+def kinds(annotation: object) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from kinds(inner)
+
+
+def test_choices_with_texts_beside_them_are_told() -> None:
+    """A word or an ARN is no group: the web firewall and the key have lines of their own."""
+    told = {setting.path: setting for setting in all_settings()}
+    assert told["goldenfleet:edge.waf"].kind == "none, managed or text"
+    assert told["goldenfleet:security.key"].kind == "aws, own or text"
+    assert "| `waf` | none, managed or text | by default none |" in page()
+    assert "goldenfleet:security.key\n" in describe()
 
 
 def keys(value: object) -> list[str]:
