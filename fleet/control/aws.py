@@ -39,6 +39,8 @@ STACK_TAG: Final = "goldenfleet:stack"
 TIER_TAG: Final = "goldenfleet:tier"
 UNDRAINED_TAG: Final = "goldenfleet:undrained"
 """On an instance: when a person last wanted it back, in unix seconds."""
+HOOKS: Final = frozenset({"drain", "ready"})
+"""That the stack gives its groups. Who adds another one to a group completes it, too."""
 
 _GONE_STATES = ("shutting-down", "terminated", "stopping", "stopped")
 # Target groups and tags change with an `up`, which no notice waits for.
@@ -86,7 +88,8 @@ class Account:
         groups = self._groups_by_name(named, sizes=sizes)
         instances = {one: _instance(found, members.get(one), groups) for one, found in described.items()}
         ours_by_tag = {name for name, group in groups.items() if _tags(group).get(STACK_TAG) == stack}
-        return Facts(instances, self._heartbeats([hook for hook in hooks if hook[0] in ours_by_tag]))
+        own = [(group, hook) for group, hook in hooks if group in ours_by_tag and hook in HOOKS]
+        return Facts(instances, self._heartbeats(own))
 
     def _describe(self, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
         """By filter: an id that EC2 does not know fails a call that names ids, and with it all others."""

@@ -174,6 +174,31 @@ def test_a_scale_in_at_its_deadline(fleet: Any) -> None:
     assert fleet.logged("hook.completed")[0]["reason"] == "deadline"
 
 
+def test_a_hook_of_somebody_else(fleet: Any) -> None:
+    """Whoever added it to our group has something to do before it is completed."""
+    victim = fleet.members()[0]
+    fleet.client("autoscaling").put_lifecycle_hook(
+        AutoScalingGroupName=fleet.group,
+        LifecycleHookName="collect-logs",
+        LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+    )
+    action = {"AutoScalingGroupName": fleet.group, "EC2InstanceId": victim.instance_id}
+    fleet.client("sqs").send_message(
+        QueueUrl=fleet.queue_url,
+        MessageBody=json.dumps(
+            {
+                "Time": "2026-01-01T12:00:00Z",
+                "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING",
+                "LifecycleHookName": "collect-logs",
+                **action,
+            }
+        ),
+    )
+    fleet.control()
+    assert fleet.logged("notice.dropped")[0]["reason"] == "no hook of ours waits"
+    assert fleet.logged("hook.completed") == []
+
+
 def test_a_hook_that_was_completed_before(fleet: Any) -> None:
     """Somebody else let it go: the message ends all the same."""
     victim, node = _scale_in(fleet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fleet.control.aws import HOOKS
+from fleet.control.lambda_entry import LOST_S
 from tests.fleet.stack.conftest import Registered
 
 FUNCTION = "lambda/function:Function"
@@ -17,6 +19,19 @@ def test_times_of_queue_and_function(registered: Registered) -> None:
     hidden = registered.one("sqs/queue:Queue", "notices").inputs["visibilityTimeoutSeconds"]
     assert hidden >= 6 * function["timeout"] + mapping["maximumBatchingWindowInSeconds"]
     assert hidden < 120
+
+
+def test_hooks(registered: Registered) -> None:
+    """What the tiers' groups have is what control completes, and it completes nobody else's."""
+    groups = registered.of("autoscaling/group:Group")
+    names = {hook["name"] for group in groups for hook in group.inputs.get("initialLifecycleHooks", ())}
+    assert {"drain"} <= names <= HOOKS
+
+
+def test_a_batch_that_was_lost(registered: Registered) -> None:
+    """It is hidden for longer than the function may take with it, and for little longer."""
+    seconds = registered.one(FUNCTION, "control").inputs["timeout"]
+    assert seconds < LOST_S <= 2 * seconds
 
 
 def test_batches(registered: Registered) -> None:
