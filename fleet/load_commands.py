@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -32,7 +33,8 @@ Examples:
 
 \b
 Exit codes: 0 nothing was lost, 1 requests were lost or truncated, or the endpoint does not serve,
-2 usage, 3 the key is not accepted, 130 Ctrl-C; what was measured until then is printed.
+2 usage, 3 the key is not accepted, 6 no such model or no rehearsal, 130 Ctrl-C; what was measured until
+then is printed.
 The key is read from GOLDENFLEET_API_KEY.
 """
 
@@ -124,7 +126,11 @@ class _Rates(click.ParamType[tuple[float, ...]]):
 @click.option(
     "--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw latency against rate."
 )
-@click.option("--out", type=click.File("w"), help="Write a JSON line for each request to this file.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write a JSON line for each request to this file.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def load(
@@ -134,7 +140,7 @@ def load(
     output_tokens: int,
     completions: bool,
     png: Path | None,
-    out: TextIO | None,
+    out: Path | None,
     dry_run: bool,
     as_json: bool,
     **asked: Any,
@@ -144,18 +150,21 @@ def load(
     Requests leave when they are due, however slow the answers are, and times count from when they were due:
     a service that stalls cannot hide what it made clients wait.
     """
-    from fleet.load.run import plan
+    from fleet.load.run import allow_connections, plan
 
     with told_plainly(USAGE, "stopped"):
         whom = choose(endpoint, rehearsal=rehearsal)
         wanted = _wanted(whom, prompt_tokens, output_tokens, chat=not completions, **asked)
-        _check_picture(png)
+        _check_folder(png)
         stages = plan(wanted)
+        allow_connections(wanted.most_at_once)
     if dry_run:
         _say_plan(wanted, stages)
         return
-    result = _carry_out(wanted, stages, out)
-    _give(result, png, as_json=as_json)
+    with told_plainly(USAGE, "stopped before the first request"), _opened(out) as lines:
+        result = _carry_out(wanted, stages, lines)
+    with told_plainly(FAILED, "stopped"):
+        _give(result, png, as_json=as_json)
     if result.stopped:
         sys.exit(INTERRUPTED)
     sys.exit(FAILED if any(stage.failed for stage in result.stages) else 0)
@@ -165,15 +174,29 @@ def _wanted(endpoint: str, prompt_tokens: int, output_tokens: int, *, chat: bool
     from fleet.load.arrivals import Lengths
     from fleet.load.run import Load
 
-    key = os.environ.get("GOLDENFLEET_API_KEY")
+    key = os.environ.get("GOLDENFLEET_API_KEY") or None
     lengths = Lengths(prompt_tokens, output_tokens)
     return Load(endpoint, api_key=key, lengths=lengths, chat=chat, **asked)
 
 
-def _check_picture(png: Path | None) -> None:
+def _check_folder(png: Path | None) -> None:
     """A picture that cannot be written must not cost a whole load."""
     if png is not None and not png.resolve().parent.is_dir():
         raise GoldenfleetError(f"cannot write {png}: its folder does not exist", "Make the folder first.")
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[BinaryIO | None]:
+    """Not buffered: what cannot be written is noticed with its own line."""
+    if out is None:
+        yield None
+        return
+    try:
+        lines = out.open("wb", buffering=0)
+    except OSError as error:
+        raise GoldenfleetError(f"cannot write {out}: {error.strerror}", "Choose another file.") from error
+    with lines:
+        yield lines
 
 
 def _say_plan(wanted: Load, stages: Sequence[Stage]) -> None:
@@ -187,11 +210,11 @@ def _say_plan(wanted: Load, stages: Sequence[Stage]) -> None:
         )
 
 
-def _carry_out(wanted: Load, stages: Sequence[Stage], out: TextIO | None) -> Result:
+def _carry_out(wanted: Load, stages: Sequence[Stage], lines: BinaryIO | None) -> Result:
     from fleet.load.run import run
 
     with told_plainly(FAILED, "stopped before the first request"):
-        return asyncio.run(run(wanted, stages, partial(click.echo, err=True), out))
+        return asyncio.run(run(wanted, stages, partial(click.echo, err=True), lines))
 
 
 def _give(result: Result, png: Path | None, *, as_json: bool) -> None:
@@ -205,5 +228,10 @@ def _give(result: Result, png: Path | None, *, as_json: bool) -> None:
     if png is not None:
         from fleet.load.plot import draw
 
-        draw(result.stages, result.samples, png)
+        try:
+            draw(result.stages, result.samples, png)
+        except OSError as error:
+            raise GoldenfleetError(f"cannot write {png}: {error.strerror}") from error
         click.echo(f"drawn in {png}", err=True)
+    if result.unwritten is not None:
+        raise GoldenfleetError(result.unwritten)

@@ -6,10 +6,14 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 # Gaps between requests to language models vary more than a Poisson process's: BurstGPT (arXiv:2401.17644)
 # fits Gamma distributions to them. At this shape their standard deviation is twice their mean.
 _BURSTY_SHAPE = 0.25
+
+# What one process can plan and remember; it sends some hundred at once.
+MOST_REQUESTS: Final = 1_000_000
 
 Gap = Callable[[random.Random], float]
 """Seconds to the next request, in means of 1."""

@@ -5,6 +5,7 @@ GoldenfleetError
     +-- TraceError       a trace cannot be read
     +-- EndpointError    what was given is no endpoint
     +-- KeyRefusedError  the endpoint does not accept the key
+    +-- ModelError       the endpoint does not serve that model, or none
 """
 
 from __future__ import annotations
@@ -30,3 +31,9 @@ class KeyRefusedError(LoadError):
     """The endpoint does not accept the key, or there is none."""
 
     exit_code = 3
+
+
+class ModelError(LoadError):
+    """The endpoint does not serve that model, or none."""
+
+    exit_code = 6

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hdrh.histogram import HdrHistogram
 
-from fleet.load.sample import Sample
+from fleet.load.sample import Outcome, Sample
 
 _MICROSECOND: Final = 1_000_000
 _LONGEST_S: Final = 3600
@@ -58,43 +57,75 @@ class Figures:
         return self.lost + self.truncated
 
 
-def figures(samples: Sequence[Sample], offered_rate: float, seconds: float) -> Figures:
-    outcomes = Counter(sample.outcome for sample in samples)
-    sent = [sample for sample in samples if sample.outcome != "unsent"]
-    well = [sample for sample in samples if sample.outcome == "ok"]
-    return Figures(
-        offered_rate=round(offered_rate, 3),
-        seconds=round(seconds, 3),
-        sent=len(sent),
-        ok=outcomes["ok"],
-        lost=outcomes["lost"],
-        truncated=outcomes["truncated"],
-        refused=outcomes["refused"],
-        unsent=outcomes["unsent"],
-        resumed=sum(sample.resumes > 0 for sample in sent),
-        retried=sum(sample.attempts > 1 + sample.resumes for sample in sent),
-        finished_rate=_rate(len(well), seconds),
-        prompt_tokens_rate=_rate(sum(sample.prompt_tokens for sample in well), seconds),
-        output_tokens_rate=_rate(sum(sample.output_tokens for sample in sent), seconds),
-        ttft=percentiles(sample.ttft_s for sample in well),
-        gap=percentiles(gap for sample in well for gap in sample.gaps_s),
-        per_token=percentiles(sample.per_token_s for sample in well),
-        total=percentiles(sample.total_s for sample in well),
-        late=percentiles(sample.late_s for sample in sent),
-    )
+class Tally:
+    """Takes samples as they come, and does not grow with them: a stream has hundreds of gaps."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[Outcome] = Counter()
+        self._resumed = self._retried = self._prompt_tokens = self._output_tokens = 0
+        self._ttft, self._gap, self._per_token, self._total, self._late = (Times() for _ in range(5))
+
+    def add(self, sample: Sample) -> None:
+        self._outcomes[sample.outcome] += 1
+        if sample.outcome == "unsent":
+            return
+        self._resumed += sample.resumes > 0
+        self._retried += sample.attempts > 1 + sample.resumes
+        self._output_tokens += sample.output_tokens
+        self._late.add(sample.late_s)
+        if sample.outcome == "ok":
+            self._add_times(sample)
+
+    def _add_times(self, sample: Sample) -> None:
+        self._prompt_tokens += sample.prompt_tokens
+        self._ttft.add(sample.ttft_s)
+        self._per_token.add(sample.per_token_s)
+        self._total.add(sample.total_s)
+        for gap in sample.gaps_s:
+            self._gap.add(gap)
+
+    def figures(self, offered_rate: float, seconds: float) -> Figures:
+        return Figures(
+            offered_rate=round(offered_rate, 3),
+            seconds=round(seconds, 3),
+            sent=self._outcomes.total() - self._outcomes["unsent"],
+            ok=self._outcomes["ok"],
+            lost=self._outcomes["lost"],
+            truncated=self._outcomes["truncated"],
+            refused=self._outcomes["refused"],
+            unsent=self._outcomes["unsent"],
+            resumed=self._resumed,
+            retried=self._retried,
+            finished_rate=_rate(self._outcomes["ok"], seconds),
+            prompt_tokens_rate=_rate(self._prompt_tokens, seconds),
+            output_tokens_rate=_rate(self._output_tokens, seconds),
+            ttft=self._ttft.percentiles(),
+            gap=self._gap.percentiles(),
+            per_token=self._per_token.percentiles(),
+            total=self._total.percentiles(),
+            late=self._late.percentiles(),
+        )
 
 
-def percentiles(values: Iterable[float | None]) -> Percentiles:
-    """By an HDR histogram; None is left out, and what lasts longer than an hour counts as an hour."""
-    histogram = HdrHistogram(1, _LONGEST_S * _MICROSECOND, _DIGITS)
-    for value in values:
-        if value is not None:
-            histogram.record_value(max(1, min(round(value * _MICROSECOND), _LONGEST_S * _MICROSECOND)))
-    count = histogram.get_total_count()
-    if not count:
-        return Percentiles(0, *[0.0] * 6)
-    shares = (50, 90, 95, 99, 99.9, 100)
-    return Percentiles(count, *(histogram.get_value_at_percentile(share) / _MICROSECOND for share in shares))
+class Times:
+    """An HDR histogram of seconds; None is left out, and what lasts longer than an hour counts as an hour."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, _LONGEST_S * _MICROSECOND, _DIGITS)
+
+    def add(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._histogram.record_value(
+                max(1, min(round(seconds * _MICROSECOND), _LONGEST_S * _MICROSECOND))
+            )
+
+    def percentiles(self) -> Percentiles:
+        count = self._histogram.get_total_count()
+        if not count:
+            return Percentiles(0, *[0.0] * 6)
+        shares = (50, 90, 95, 99, 99.9, 100)
+        values = (self._histogram.get_value_at_percentile(share) for share in shares)
+        return Percentiles(count, *(value / _MICROSECOND for value in values))
 
 
 def _rate(count: int, seconds: float) -> float:

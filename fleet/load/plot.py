@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def _dots(axes: Axes, title: str, values: Sequence[tuple[float, float | None]]) 
 
 def _lines(axes: Axes, title: str, places: Sequence[float], values: Sequence[Percentiles]) -> None:
     for name, colour in _COLOURS.items():
-        heights = [1000 * getattr(value, name) for value in values]
+        # A rate at which nothing was answered has no latency, which is not none.
+        heights = [1000 * getattr(value, name) if value.count else math.nan for value in values]
         axes.plot(places, heights, marker="o", markersize=3, color=colour, label=name)
     axes.legend(frameon=False)
     _plain(axes, title)

@@ -36,6 +36,6 @@ class Sample:
             return None
         return (self.total_s - self.ttft_s) / (self.output_tokens - 1)
 
-    def line(self) -> str:
+    def line(self) -> bytes:
         """As JSON, with its newline."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps(asdict(self)).encode() + b"\n"

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
-from fleet.load.arrivals import Arrival, Lengths
+from fleet.load.arrivals import MOST_REQUESTS, Arrival, Lengths
 from fleet.load.errors import TraceError
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -25,7 +26,8 @@ def read_trace(path: Path, *, speed: float, duration_s: float, most: Lengths) ->
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            found = tuple(_arrivals(csv.DictReader(lines), path, speed, duration_s, most))
+            rows = _arrivals(csv.DictReader(lines), path, speed, duration_s, most)
+            found = tuple(islice(rows, MOST_REQUESTS + 1))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"cannot read {path}: {error}", _HINT) from error
     if not found:

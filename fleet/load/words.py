@@ -38,6 +38,8 @@ def _stage(stage: Figures) -> Iterator[str]:
 
 
 def _row(name: str, values: Percentiles) -> str:
+    if not values.count:
+        return f"{name:<12} " + " ".join(["       -"] * 6)
     shown = (values.p50, values.p90, values.p95, values.p99, values.p999, values.max)
     return f"{name:<12} " + " ".join(f"{1000 * value:>8.1f}" for value in shown)
 

@@ -63,6 +63,61 @@ def test_an_endpoint_that_refuses_is_an_exit_code(served, status, code) -> None:
     assert served.asked == []
 
 
+def test_a_model_that_is_not_there(served) -> None:
+    """6, and where to see what there is."""
+    served.status = 404
+    result = load("--endpoint", served.url, "--model", "x")
+    assert result.exit_code == 6
+    assert "does not serve x" in result.stderr
+    assert "/v1/models" in result.stderr
+
+
+@pytest.mark.parametrize("key", ["", "sk\n"])
+def test_a_key_that_is_none(served, monkeypatch, key) -> None:
+    """An empty one is none, as for `ask`; one that no header can hold is named."""
+    monkeypatch.setenv("GOLDENFLEET_API_KEY", key)
+    result = load("--endpoint", served.url, "--arrivals", "steady", "--rate", "20", "--duration", "0.2")
+    assert result.exit_code == (2 if key else 0), result.output
+    assert ("GOLDENFLEET_API_KEY holds one line" in result.stderr) == bool(key)
+
+
+def test_a_file_for_lines_that_cannot_be_opened(served, tmp_path) -> None:
+    """2, before anything is sent."""
+    result = load("--endpoint", served.url, "--out", str(tmp_path / "nowhere" / "load.jsonl"))
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr
+    assert served.asked == []
+
+
+def test_a_dry_run_leaves_files_alone(served, tmp_path) -> None:
+    """What an earlier load has written is still there."""
+    lines = tmp_path / "load.jsonl"
+    lines.write_text("earlier")
+    assert load("--endpoint", served.url, "--dry-run", "--out", str(lines)).exit_code == 0
+    assert lines.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("option", ["--out", "--png"])
+def test_a_full_disk_costs_no_figures(served, option) -> None:
+    """They are told all the same; then 1, with what could not be written."""
+    result = load("--endpoint", served.url, "--rate", "30", "--duration", "0.2", option, "/dev/full")
+    assert result.exit_code == 1
+    assert "None of " in result.stdout
+    assert "No space left on device" in result.stderr
+
+
+def test_open_files_are_no_losses(served) -> None:
+    """A lower limit on open files is raised: what this process lacks, the service has not lost."""
+    served.together = 60
+    asked = ["--arrivals", "steady", "--rate", "600", "--duration", "0.1", "--most-at-once", "100", "--json"]
+    limited = (
+        f"ulimit -Sn 40; exec {sys.executable} -c '{COMMAND}' load --endpoint {served.url} {' '.join(asked)}"
+    )
+    ran = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=60, check=False)
+    [stage] = json.loads(ran.stdout)["stages"]
+    assert (stage["ok"], stage["retried"], stage["lost"]) == (60, 0, 0)
+
+
 def test_an_endpoint_that_is_not_there_is_said_so() -> None:
     """Nothing listens: an error with a hint, no traceback."""
     result = load("--endpoint", f"http://127.0.0.1:{free_port('127.0.0.1')}", "--timeout", "1")
@@ -79,6 +134,8 @@ def test_an_endpoint_that_is_not_there_is_said_so() -> None:
         (["--endpoint", "ftp://a"], "http"),
         (["--png", "/nowhere/at/all.png"], "folder does not exist"),
         (["--trace", "pyproject.toml"], "is no request"),
+        (["--rate", "10000", "--duration", "86400"], "more than 1,000,000 requests"),
+        (["--most-at-once", "2000000000"], "open files"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_sent(arguments, said) -> None:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.load.figures import figures, percentiles
+from fleet.load.figures import Figures, Percentiles, Tally, Times
 from fleet.load.sample import Sample
 from fleet.load.words import describe
 
 WELL = Sample(0.0, "ok", 0.001, 0.2, 1.2, (0.5, 0.5), 100, 3, 1, 0)
+
+
+def percentiles(values: Iterable[float | None]) -> Percentiles:
+    times = Times()
+    for value in values:
+        times.add(value)
+    return times.percentiles()
+
+
+def figures(samples: Iterable[Sample], offered_rate: float, seconds: float) -> Figures:
+    tally = Tally()
+    for sample in samples:
+        tally.add(sample)
+    return tally.figures(offered_rate, seconds)
 
 
 @given(st.lists(st.floats(1e-6, 3000), min_size=1, max_size=200))
@@ -23,10 +41,22 @@ def test_percentiles_are_exact_to_three_digits(values) -> None:
     assert found.p50 == pytest.approx(sorted(values)[-(-len(values) // 2) - 1], rel=2e-3, abs=2e-6)
 
 
+def test_percentiles_of_a_known_distribution() -> None:
+    """Of an exponential one: -ln(1 - p) times its mean, up to the sample's own error."""
+    chance = random.Random(1)
+    found = percentiles(chance.expovariate(1 / 0.2) for _ in range(50_000))
+    for share, value in ((0.5, found.p50), (0.9, found.p90), (0.95, found.p95), (0.99, found.p99)):
+        assert value == pytest.approx(-math.log(1 - share) * 0.2, rel=0.03)
+    assert found.p999 == pytest.approx(-math.log(0.001) * 0.2, rel=0.1)
+
+
 def test_what_was_not_measured_is_left_out() -> None:
-    """Of nothing there are zeros, and None counts nowhere."""
+    """Of nothing there are zeros, and None counts nowhere; people are shown that there is nothing."""
     assert percentiles([None]).count == 0
     assert percentiles([None, 1.0]).count == 1
+    lost = figures([Sample(0.0, "lost", attempts=1)], 1.0, 1.0)
+    ttft = next(line for line in describe([lost]).splitlines() if "ttft" in line)
+    assert ttft.split()[1:7] == ["-"] * 6
 
 
 def test_outcomes_are_counted_and_only_good_ones_timed() -> None:
