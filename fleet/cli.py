@@ -50,6 +50,7 @@ Examples:
   goldenfleet rehearse --clients 200 --interrupt storm
   goldenfleet rehearse --interrupt spot:model,kill:gateway --png fleet.png
   goldenfleet rehearse --json > report.json
+  goldenfleet rehearse --interrupt none --scenario scaling
   goldenfleet rehearse --control-only
   goldenfleet rehearse --interrupt none --keep
 
@@ -118,7 +119,7 @@ main.add_command(destroy)
     "scenarios",
     multiple=True,
     metavar="NAME",
-    help="A longer story to play after the interruptions; may be given again.",
+    help="A longer story after the interruptions: rollout, scaling or spot-dry; may be given again.",
 )
 @click.option(
     "--gateways",

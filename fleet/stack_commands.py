@@ -23,17 +23,32 @@ if TYPE_CHECKING:
 
 _NOTHING_MADE = "stopped; nothing was made"
 _STOPPED = "stopped in order; what was made is in the state: run again, or destroy"
-_EXAMPLES = """\b
+_PREVIEW = """\b
 Examples:
   goldenfleet preview --stack prod
-  goldenfleet up --stack rehearsal --endpoint-url http://127.0.0.1:5000
+  goldenfleet preview --stack prod -c goldenfleet:logRetentionDays=30
+  goldenfleet preview --stack prod --engine pulumi --expect-no-changes
+
+\b
+Exit codes: 0 done, 1 it failed, policies forbid it, or --expect-no-changes and there are some,
+2 it cannot start as asked, 130 Ctrl-C.
+"""
+_UP = """\b
+Examples:
+  goldenfleet up --endpoint-url http://127.0.0.1:5000
   goldenfleet up --stack prod --engine pulumi
+
+\b
+Exit codes: 0 done, 1 it failed or policies forbid it, 2 it cannot start as asked,
+8 it was not confirmed, 130 Ctrl-C.
+"""
+_DESTROY = """\b
+Examples:
+  goldenfleet destroy --endpoint-url http://127.0.0.1:5000
   goldenfleet destroy --stack dev --engine pulumi --yes --json
 
 \b
-Exit codes: 0 done, 1 it failed or policies forbid it (or a preview found changes that
---expect-no-changes forbids),
-2 it cannot start as asked, 8 it was not confirmed, 130 Ctrl-C.
+Exit codes: 0 done, 1 it failed, 2 it cannot start as asked, 8 it was not confirmed, 130 Ctrl-C.
 """
 _EMULATING = """\b
 Examples:
@@ -161,7 +176,7 @@ def _deploying(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_PREVIEW)
 @_deploying
 @click.option("--expect-no-changes", is_flag=True, help="Exit with 1 if anything would change.")
 def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> None:
@@ -176,7 +191,7 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
         sys.exit(FAILED)
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_UP)
 @_deploying
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking. Policies are asked all the same.")
 def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
@@ -194,7 +209,7 @@ def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
         what.show_judged("up", lambda: engine.up(_telling(what)))
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_DESTROY)
 @_deploying
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 def destroy(config: tuple[str, ...], yes: bool, **asked: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet.cli import main
+from fleet.rehearsal.scenarios import SCENARIOS
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -55,6 +56,12 @@ def refused(result: Result, *words: str) -> None:
     for word in words:
         assert word in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_help_names_every_scenario(rehearse: Rehearse) -> None:
+    """Whoever asks for help sees what may be asked for."""
+    said = rehearse("--help").stdout
+    assert all(name in said for name in SCENARIOS)
 
 
 def test_unknown_setting(rehearse: Rehearse, project: Path) -> None:
