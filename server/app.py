@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from server.access_log import AccessLog
-from server.attempts import STATE_HEADER, Fleet, Limits
+from server.attempts import Fleet, Limits
 from server.catalogue import Catalogue, ListingReader
 from server.discovery import Found, Source, open_sources, watch
 from server.drain import Drain
 from server.engines import ADAPTERS, ENGINE_HEADER
 from server.entrance import Entrance, open_entrance
 from server.errors import (
+    SILENT,
+    STATE_HEADER,
     DiscoveryFailed,
     HeaderList,
     NodeDraining,
@@ -191,6 +193,8 @@ class App:
     async def _probe(self, call: Call) -> None:
         """/health says that the process lives, /ready that the balancer may send."""
         if call.exchange.request.path == "/health":
+            if self._settings.role == "model" and any(node.silent for node in self.nodes.nodes):
+                call.headers.append((STATE_HEADER.encode(), SILENT.encode()))
             await call.answer({"status": "ok"})
         elif self._drain.draining:
             raise NodeDraining
@@ -264,9 +268,7 @@ def build_app(
     if not gateway:
         parts = urlsplit(settings.engine_base)
         nodes.replace({"engine": (parts.hostname or "127.0.0.1", parts.port or 80)})
-    prober = Prober(
-        nodes, probe_s=settings.probe_seconds, moves=not gateway, log=telemetry.log, rng=rng, clock=clock
-    )
+    prober = Prober(nodes, probe_s=settings.probe_seconds, log=telemetry.log, rng=rng, clock=clock)
     fleet = Fleet(
         nodes=nodes,
         pool=pool,

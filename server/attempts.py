@@ -10,10 +10,14 @@ from server import affinity
 from server.catalogue import Catalogue
 from server.engines import Adapter
 from server.errors import (
+    SILENT,
+    STATE_HEADER,
     AttemptFailed,
     EngineRefused,
+    EngineSilent,
     HeaderList,
     NodesFailed,
+    RequestRefused,
     WireError,
 )
 from server.http.client import RequestContext, UpstreamPool, UpstreamResponse
@@ -31,12 +35,23 @@ from server.observation import Observation
 from server.pace import Pace, Paces, Wait
 from server.probe import Prober
 from server.resume import unsupported
-from server.retry import TOOK_NOTHING, Action, Budget, Failure, Situation, backoff_s, decide, needs_budget
+from server.retry import (
+    TOOK_NOTHING,
+    UNREACHED,
+    Action,
+    Budget,
+    Failure,
+    Situation,
+    backoff_s,
+    calm_s,
+    decide,
+    needs_budget,
+)
+from server.silences import Silences
 from server.upstreams import Node, NodeSet
 from server.watch import Watch, Watchman
 from server.wire.openai import Generation, read_refusal
 
-STATE_HEADER = "x-goldenfleet-state"
 _MAX_REFUSAL_BYTES = 64 * 1024
 _FAILURES: dict[type[UpstreamError], Failure] = {
     ConnectFailed: Failure.CONNECT,
@@ -45,7 +60,7 @@ _FAILURES: dict[type[UpstreamError], Failure] = {
     UpstreamTimeout: Failure.TIMEOUT,
     UpstreamSilent: Failure.SILENT,
 }
-_UNAVAILABLE = frozenset({Failure.CONNECT, Failure.DRAINING, Failure.OVERLOADED, Failure.SILENT})
+_UNAVAILABLE = TOOK_NOTHING | {Failure.OVERLOADED, Failure.SILENT}
 # Whoever is held to its deadline is refused so long before it, to be told so in words.
 _LAST_WORD_S = 0.25
 # After these the node is asked last for a moment: it may be gone, or has too much to do.
@@ -104,7 +119,12 @@ class Fleet:
         if failure is Failure.DRAINING:
             self.nodes.drains(node, refuses=True)
             return
-        self.nodes.failed(node)
+        if failure is Failure.ENGINE_SILENT:
+            self.prober.told(node)
+            return
+        if failure is not Failure.SILENT:
+            # All that a node does is cut at once when it stands still: that is not so many failures in a row.
+            self.nodes.failed(node)
         if failure is Failure.CONNECT:
             self.nodes.refused_connection(node)
         elif failure in _DOUBTFUL:
@@ -152,8 +172,10 @@ class Ask:
             self._translate(error)
 
     async def _check(self, response: UpstreamResponse) -> None:
-        nodes = self._fleet.nodes
-        if response.headers.get(STATE_HEADER) == "draining":
+        nodes, state = self._fleet.nodes, response.headers.get(STATE_HEADER)
+        if state == SILENT:
+            raise AttemptFailed(Failure.ENGINE_SILENT, "the node's engine does not answer")
+        if state == "draining":
             nodes.drains(self._node, refuses=response.status == 503)
         if response.status == 200:
             nodes.answered(self._node)
@@ -201,6 +223,8 @@ class Attempts:
         self._since_progress = 0
         self._total = 0
         self._too_slow = 0
+        self._silences = Silences(fleet.nodes)
+        self._asked: Node | None = None
         self._watch: Watch | None = None
         self._begun = False
 
@@ -213,15 +237,18 @@ class Attempts:
         and NodesFailed at once where requests are not held.
         """
         nodes = self._fleet.nodes
+        if self._silences.count:
+            await self._calm_down()
         while (node := nodes.pick(self._tried, self._key, self.model)) is None:
             if not self._fleet.limits.holds:
-                raise NodesFailed("The engine does not answer; try another node.", status=503)
+                raise _without_engine(nodes)
             # Any node will do: one that was tried and comes back may be all that is left.
-            await nodes.wait_for_node(frozenset(), self.seconds_left - self._last_word_s, self.model)
+            await nodes.wait_for_node(frozenset(), self._most_wait_s, self.model)
             if nodes.pick(self._tried, model=self.model) is None:
                 await self._fleet.sleep(backoff_s(self._total, self._fleet.rng))
                 self._tried.clear()
         self._tried.add(node)
+        self._asked = node
         self._since_progress += 1
         self._total += 1
         self._observation.attempt(node.id)
@@ -245,10 +272,32 @@ class Attempts:
         self._watch = watch
         return Ask(fleet, node, request, watch)
 
+    @property
+    def _most_wait_s(self) -> float:
+        return self.seconds_left - self._last_word_s
+
+    def _fell_silent(self) -> None:
+        """What the node has cost the request is not counted before it is known whether it comes back."""
+        assert self._asked is not None
+        self._silences.fell(self._asked)
+        self._since_progress -= 1
+        self._total -= 1
+
+    async def _calm_down(self) -> None:
+        """Until another node may be risked, where some have fallen silent. Raises NoNodeReady."""
+        fleet, most = self._fleet, self._fleet.limits.max_attempts
+        pause_s = min(calm_s(self._silences.count, fleet.rng), self._most_wait_s)
+        if pause_s > 0:
+            await fleet.sleep(pause_s)
+        await fleet.nodes.wait_until(
+            lambda: self._since_progress + self._silences.since_progress < most, self._most_wait_s
+        )
+
     def progressed(self, node: Node) -> None:
         """Content has come from `node`: a later cut is a new one."""
         self._tried = {node}
         self._since_progress = 1
+        self._silences.progressed()
         self._begun = True
         if self._watch is not None:
             self._fleet.watchman.progressed(self._watch)
@@ -270,7 +319,8 @@ class Attempts:
         """Whether another node is there for what a live one is too slow with, and the move is allowed."""
         fleet, limits = self._fleet, self._fleet.limits
         if not limits.holds:
-            return True
+            # Its gateway waits for the same token, and knows where else the work could go.
+            return False
         if self._since_progress >= limits.max_attempts or self._total >= limits.max_total_attempts:
             return False
         if not (fleet.nodes.has_ready(self._tried, self.model) and fleet.budget.allows()):
@@ -284,13 +334,15 @@ class Attempts:
             self._too_slow += 1
         if failed.failure in TOOK_NOTHING:
             self._since_progress -= 1
-        if failed.failure is Failure.CONNECT and self._fleet.limits.holds:
+        if failed.failure in UNREACHED and self._fleet.limits.holds:
             # Nothing was asked. How long a node is left alone after it paces these, the deadline ends them.
             self._total -= 1
+        if failed.failure is Failure.SILENT:
+            self._fell_silent()
         situation = Situation(
             failure=failed.failure,
             attempts=self._since_progress,
-            total=self._total,
+            total=self._total + self._silences.in_all,
             max_attempts=self._fleet.limits.max_attempts,
             max_total=self._fleet.limits.max_total_attempts,
             content_sent=content_sent,
@@ -305,6 +357,13 @@ class Attempts:
         if action is Action.RETRY:
             self._observation.retried(failed.failure.value)
         return action
+
+
+def _without_engine(nodes: NodeSet) -> RequestRefused:
+    """What a node says that cannot ask its engine."""
+    if any(node.silent for node in nodes.nodes):
+        return EngineSilent()
+    return NodesFailed("The engine does not answer; try another node.", status=503)
 
 
 async def _refusal(response: UpstreamResponse) -> AttemptFailed | EngineRefused:

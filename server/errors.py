@@ -16,6 +16,7 @@
     │   ├── ResumeUnsupported    in a stream: it was cut and cannot be continued faithfully
     │   ├── NodesFailed          502, 503  every attempt that was allowed has failed
     │   ├── NodeDraining         503  ask another node
+    │   ├── EngineSilent         503  ask another node, and this one once its /health no longer says so
     │   ├── NoNodeReady          503  no node is ready
     │   ├── NotYetReady          503  this node cannot serve yet
     │   ├── Overloaded           503  no place before the deadline, or shed for a higher class
@@ -39,6 +40,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 from server.retry import Failure
+
+# In which a node tells its gateways what becomes of it; `silent` is one whose engine does not answer.
+STATE_HEADER = "x-goldenfleet-state"
+SILENT = "silent"
 
 Wire = Literal["openai", "tgi"]
 HeaderList = list[tuple[bytes, bytes]]
@@ -207,6 +212,15 @@ class NodeDraining(RequestRefused):
         super().__init__(message, retry_after_ms=250, should_retry=True)
 
 
+class EngineSilent(RequestRefused):
+    status = 503
+    code = "engine_silent"
+    tgi_type = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("This node's engine does not answer; send the request again.", should_retry=True)
+
+
 class NoNodeReady(RequestRefused):
     status = 503
     code = "no_node_ready"
@@ -300,7 +314,9 @@ def _refusal_headers(error: RequestRefused) -> Iterable[tuple[bytes, bytes]]:
     if isinstance(error, MethodNotAllowed):
         yield b"allow", error.allow.encode()
     if isinstance(error, NodeDraining):
-        yield b"x-goldenfleet-state", b"draining"
+        yield STATE_HEADER.encode(), b"draining"
+    if isinstance(error, EngineSilent):
+        yield STATE_HEADER.encode(), SILENT.encode()
     if error.closes:
         yield b"connection", b"close"
 

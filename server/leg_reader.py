@@ -193,7 +193,12 @@ def _chunk(data: bytes, into_openai: Translate | None) -> Json:
     return said
 
 
-_FAILURES = {"node_draining": Failure.DRAINING, "429": Failure.OVERLOADED, "503": Failure.OVERLOADED}
+_FAILURES = {
+    "node_draining": Failure.DRAINING,
+    "engine_silent": Failure.ENGINE_SILENT,
+    "429": Failure.OVERLOADED,
+    "503": Failure.OVERLOADED,
+}
 
 
 def _failure(code: str) -> Failure:

@@ -1,11 +1,12 @@
 """Whether a node that says nothing lives: it is asked on a new connection, and again until it answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from random import Random
 
 from server.drain import EventLog
+from server.errors import SILENT, STATE_HEADER
 from server.http.client import UpstreamPool
 from server.http.errors import ConnectFailed, UpstreamError
 from server.upstreams import Node, NodeSet
@@ -32,8 +33,8 @@ class Prober:
     """Keeps silent nodes out of the set until they answer.
 
     A refused connection is no silence: the system answered, and would have reset what was open to a process
-    that is gone. `moves` says whether requests are taken from a silent node when there is no other; they are
-    then somebody else's to send again. `clock` is the loop's.
+    that is gone. A node of ours answers for its engine, and says whether that is silent. `clock` is the
+    loop's.
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class Prober:
         nodes: NodeSet,
         *,
         probe_s: float,
-        moves: bool,
         log: EventLog,
         rng: Random,
         clock: Callable[[], float],
@@ -50,7 +50,6 @@ class Prober:
         self._nodes = nodes
         self._pool = UpstreamPool(connect_timeout_s=probe_s, max_idle_per_host=0)
         self._probe_s = probe_s
-        self._moves = moves
         self._log = log
         self._rng = rng
         self._clock = clock
@@ -59,8 +58,17 @@ class Prober:
 
     def doubt(self, node: Node) -> None:
         """Ask it, unless it is being asked or has just answered."""
-        if node not in self._probes and self._clock() - node.lived_at >= REPROBE_S:
-            task = asyncio.get_running_loop().create_task(self._find_out(node))
+        if self._clock() - node.lived_at >= REPROBE_S:
+            self._start(node, self._find_out)
+
+    def told(self, node: Node) -> None:
+        """It says that its engine is silent."""
+        self._nodes.silenced(node)
+        self._start(node, self._keep_out)
+
+    def _start(self, node: Node, look: Callable[[Node], Coroutine[None, None, None]]) -> None:
+        if node not in self._probes:
+            task = asyncio.get_running_loop().create_task(look(node))
             self._probes[node] = task
             task.add_done_callback(lambda _: self._probes.pop(node, None))
 
@@ -77,9 +85,9 @@ class Prober:
         try:
             async with (
                 asyncio.timeout(self._probe_s),
-                self._pool.request(node.address, "GET", _TARGET, headers),
+                self._pool.request(node.address, "GET", _TARGET, headers) as response,
             ):
-                return Sign.LIFE
+                return Sign.SILENCE if response.headers.get(STATE_HEADER) == SILENT else Sign.LIFE
         except ConnectFailed as exc:
             return Sign.REFUSED if isinstance(exc.__cause__, ConnectionRefusedError) else Sign.SILENCE
         except (UpstreamError, TimeoutError):
@@ -92,10 +100,15 @@ class Prober:
             self._nodes.refused_connection(node)
         if sign is not Sign.SILENCE or spoken_at(node) > began:
             node.lived_at = self._clock()
+            self._nodes.lives(node)
             return
+        await self._keep_out(node, began)
+
+    async def _keep_out(self, node: Node, began: float | None = None) -> None:
+        """Nobody is sent there until it answers."""
         self._nodes.silenced(node)
         self._log.info("node.silent", node=node.id, in_flight=node.in_flight)
-        await self._until_it_answers(node, began)
+        await self._until_it_answers(node, self._clock() if began is None else began)
 
     async def _until_it_answers(self, node: Node, began: float) -> None:
         pause_s = _PAUSE_S
@@ -111,7 +124,7 @@ class Prober:
 
     def _move_work(self, node: Node, began: float) -> None:
         """What it was doing is done elsewhere. Where there is no other place it may as well wait here."""
-        if self._moves or self._nodes.can_replace(node):
+        if self._nodes.can_replace(node):
             for watch in list(node.watches):
                 if watch.spoken_at() <= began:
                     watch.cut_for_silence()

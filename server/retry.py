@@ -2,7 +2,9 @@
 
 A request gets `max_attempts` nodes that take it, counted anew at every cut that comes after progress, for a
 long stream may outlive several nodes. A node that takes nothing, because it is gone or drains, is not
-counted; MAX_TOTAL_ATTEMPTS bounds all that were reached.
+counted; MAX_TOTAL_ATTEMPTS bounds all that were reached. A node that fell silent counts as long as it is
+silent: when it answers again it stood still, which was not the request's doing. Until then a request that
+has met too many of them waits, and so hangs no more nodes than it may.
 Attempts that answer a sick node's failure are also bounded by a budget, so that a sick fleet is not asked
 three times for everything. One that answers the loss of a node is not: it replaces work which that node no
 longer does, so it adds no load, and the loss of one node of three cuts a third of all requests at once. The
@@ -20,6 +22,9 @@ WINDOW_S = 10.0
 MAX_TOTAL_ATTEMPTS = 12
 _BACKOFF_BASE_S = 0.05
 _BACKOFF_CAP_S = 2.0
+_SILENCES_AT_ONCE = 2
+_CALM_BASE_S = 1.0
+_CALM_CAP_S = 8.0
 
 
 class Failure(StrEnum):
@@ -34,6 +39,7 @@ class Failure(StrEnum):
     ERROR = "error"
     MALFORMED = "malformed"
     SILENT = "silent"
+    ENGINE_SILENT = "engine_silent"
 
 
 class Action(StrEnum):
@@ -42,9 +48,11 @@ class Action(StrEnum):
     GIVE_UP = "give_up"
 
 
-# After these the node does none of the request's work any more; after the first two it never did.
-TOOK_NOTHING = frozenset({Failure.CONNECT, Failure.DRAINING})
-_NODE_GONE = frozenset({Failure.CONNECT, Failure.LOST, Failure.CUT, Failure.DRAINING, Failure.SILENT})
+# After these the node does none of the request's work any more; after the first it never did.
+TOOK_NOTHING = frozenset({Failure.CONNECT, Failure.DRAINING, Failure.ENGINE_SILENT})
+_NODE_GONE = TOOK_NOTHING | {Failure.LOST, Failure.CUT, Failure.SILENT}
+# After these it is known when the node may be asked again, so that they cannot come in a storm.
+UNREACHED = frozenset({Failure.CONNECT, Failure.ENGINE_SILENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,15 @@ class Budget:
         for times in (self._requests, self._retries):
             while times and times[0] <= horizon:
                 times.popleft()
+
+
+def calm_s(silences: int, rng: Random) -> float:
+    """How long to leave a fleet alone of which so many nodes have fallen silent under one request since it
+    last progressed, in seconds. It may be starved, and each move has it read a prompt again.
+    """
+    if silences <= _SILENCES_AT_ONCE:
+        return 0.0
+    return rng.uniform(0.5, 1) * min(_CALM_CAP_S, _CALM_BASE_S * 2.0 ** (silences - _SILENCES_AT_ONCE - 1))
 
 
 def backoff_s(attempts: int, rng: Random) -> float:

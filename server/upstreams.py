@@ -197,15 +197,21 @@ class NodeSet:
 
     async def wait_for_node(self, tried: Set[Node], wait_s: float, model: str | None = None) -> Node:
         """Hold a request until a node can take it. Raises NoNodeReady after `wait_s` seconds."""
+        await self.wait_until(lambda: self.pick(tried, model=model) is not None, wait_s)
+        node = self.pick(tried, model=model)
+        assert node is not None
+        return node
+
+    async def wait_until(self, holds: Callable[[], bool], wait_s: float) -> None:
+        """Until something holds that changes with the nodes. Raises NoNodeReady after `wait_s` seconds."""
         deadline = self._clock() + wait_s
-        while (node := self.pick(tried, model=model)) is None:
+        while not holds():
             left = deadline - self._clock()
             if left <= 0:
                 raise NoNodeReady(
                     "No model node is ready; try again later.", retry_after_ms=5000, should_retry=True
                 )
             await self._change(left)
-        return node
 
     @contextmanager
     def sending(self, node: Node) -> Iterator[None]:

@@ -15,8 +15,9 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzäöü€"
 class Plan:
     """What a scripted engine does with one generation: how many tokens it gives, and how it ends.
 
-    `end`: done | reset | eof | half (an event cut in two) | an error event's code | hang.
-    A `status` other than 200 is answered instead.
+    `end`: done | reset | eof | half (an event cut in two) | an error event's code | hang | stall (the whole
+    engine stands still, until it is `awake`, and then goes on).
+    A `status` other than 200 is answered instead; `whole` is, where the answer comes in one piece.
     """
 
     tokens: int | None = None
@@ -24,6 +25,7 @@ class Plan:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     ids: bool = True
+    whole: bytes | None = None
     body: bytes = b'{"error":{"message":"secret of the node","type":"x","param":null,"code":"x"}}'
 
 
@@ -39,6 +41,10 @@ class ScriptedEngine:
     running: int = 0
     address: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.awake.set()
 
     @property
     def found(self) -> dict[str, tuple[str, int]]:
@@ -47,6 +53,10 @@ class ScriptedEngine:
         return {self.address: (host, int(port))}
 
     async def handle(self, exchange: Exchange) -> None:
+        await self.awake.wait()
+        if exchange.request.path == "/health":
+            await exchange.respond(200, [], b"")
+            return
         if exchange.request.path == "/v1/models":
             data = [{"id": model, "object": "model", "max_model_len": 300} for model in self.models]
             await _json(exchange, 200, {"object": "list", "data": data})
@@ -67,6 +77,8 @@ class ScriptedEngine:
             return
         if plan.end == "hang" and plan.tokens is None:
             await self.release.wait()
+        if plan.end == "stall" and plan.tokens is None:
+            await self.stall()
         if plan.status != 200:
             await exchange.respond(
                 plan.status, [(b"content-type", b"application/json"), *plan.headers], plan.body
@@ -74,6 +86,10 @@ class ScriptedEngine:
             return
         writer = Writing(exchange, body, plan, self)
         await (writer.stream() if body.get("stream") else writer.whole())
+
+    async def stall(self) -> None:
+        self.awake.clear()
+        await self.awake.wait()
 
 
 @dataclass
@@ -105,7 +121,10 @@ class Writing:
             {"message": {"role": "assistant", "content": self.text}} if self.chat else {"text": self.text}
         )
         shape = "chat.completion" if self.chat else "text_completion"
-        if self.plan.end != "done":
+        if self.plan.whole is not None:
+            await self.exchange.respond(200, [(b"content-type", b"text/html")], self.plan.whole)
+            return
+        if self.plan.end not in ("done", "stall"):
             await self.exchange.start(200, [(b"content-type", b"application/json")])
             await self.exchange.write(b'{"id":')
             self.exchange.abort()
@@ -119,10 +138,19 @@ class Writing:
         given = len(self.ids) if self.plan.tokens is None else min(self.plan.tokens, len(self.ids))
         for at in range(given):
             await self._send(self._token(at))
-        if self.plan.end == "done" and given == len(self.ids):
+        if self.plan.end == "stall":
+            await self._go_on(given)
+        elif self.plan.end == "done" and given == len(self.ids):
             await self._finish()
-            return
-        await self._break(given)
+        else:
+            await self._break(given)
+
+    async def _go_on(self, given: int) -> None:
+        if given < len(self.ids):
+            await self.engine.stall()
+        for at in range(given, len(self.ids)):
+            await self._send(self._token(at))
+        await self._finish()
 
     async def _finish(self) -> None:
         await self._send(self._chunk({"delta": {}} if self.chat else {"text": ""}, self.reason))
