@@ -240,6 +240,7 @@ def _notes(materials: Materials, table: PriceTable, fitting: Mapping[str, Fittin
         f"Load balancers: ${table.item('loadBalancerCapacityUnit'):g} an hour for each capacity unit in use "
         "(25 new connections a second, 3000 active ones, or 1 GB an hour) comes on top."
     )
+    yield "Control: a look each minute is counted; notices, and polls of their queue, are not."
     tracking = 2 * table.item("alarm")
     yield f"Scaling: AWS makes two alarms, ${tracking:g} a month, for each target tracking policy."
     logs, out = table.item("logIngestion"), table.item("trafficOut")

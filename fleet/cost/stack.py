@@ -15,9 +15,13 @@ from fleet.stack.settings_files import read_config
 from fleet.stack.settings_purchase import Range
 from fleet.stack.volumes import IOPS_PER_MIBPS
 
-# Of fleet/stack/endpoints.py and web_firewall.py, which import pulumi; a test compares.
+# Of endpoints.py, web_firewall.py, control.py and fallback_ticks.py, which import pulumi; a test compares.
 INTERFACE_ENDPOINTS = 9
 WEB_FIREWALL_RULES = 3
+FUNCTION_GIB = 1
+LOOKS_AN_HOUR = 60
+# Most looks are one call to AWS: an assumption.
+_LOOK_SECONDS = 0.5
 _GP3_BASE_IOPS = 3000
 _MIB_PER_GIB = 1024
 _DEFAULT_REGION = "us-east-1"
@@ -98,6 +102,8 @@ def _fixed(settings: Settings) -> Iterator[Fixed]:
     for tier in settings.tiers:
         yield Fixed("load balancer", "loadBalancer", 1, tier.name)
         yield Fixed("metrics", "customMetric", _series(tier), tier.name)
+    yield Fixed("control function, GB-seconds", "lambdaCompute", LOOKS_AN_HOUR * _LOOK_SECONDS * FUNCTION_GIB)
+    yield Fixed("control function, million calls", "lambdaRequests", LOOKS_AN_HOUR / 1e6)
     yield Fixed("dashboard", "dashboard", 1)
     yield Fixed("alarms, by metric", "alarm", series(_alarms(settings)))
     yield Fixed("composite alarm", "compositeAlarm", 1)
@@ -134,6 +140,7 @@ def _network(settings: Settings) -> Iterator[Fixed]:
 def _alarms(settings: Settings) -> tuple[AlarmPlan[str], ...]:
     """To count them, any names do."""
     tiers = tuple(TierNames(tier.name, tier.role, "", "", "") for tier in settings.tiers)
-    rules = dict.fromkeys(("interruption", "maintenance", "rebalance", "state", "termination"), "")
-    names = StackNames(settings.stack, tiers, "", "", rules, control="")
+    launch = ("launch",) if any(tier.warm_pool for tier in settings.tiers) else ()
+    parts = ("interruption", "maintenance", "rebalance", "state", "termination", *launch)
+    names = StackNames(settings.stack, tiers, "", "", dict.fromkeys(parts, ""), control="")
     return alarms(settings, names, {tier.name: tier.name for tier in settings.tiers})

@@ -28,6 +28,8 @@ ItemName = Literal[
     "interfaceEndpoint",
     "interfaceEndpointTraffic",
     "kmsKey",
+    "lambdaCompute",
+    "lambdaRequests",
     "loadBalancer",
     "loadBalancerCapacityUnit",
     "logIngestion",

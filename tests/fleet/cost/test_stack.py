@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.cost import PriceUnknown, bundled_table, make_bill
-from fleet.cost.stack import INTERFACE_ENDPOINTS, materials_of, region_of
+from fleet.cost.stack import FUNCTION_GIB, INTERFACE_ENDPOINTS, LOOKS_AN_HOUR, materials_of, region_of
 from fleet.stack.settings import Settings, load_settings
 from tests.fleet.stack.conftest import PROJECT, STACKS, parsed
 
@@ -47,6 +47,36 @@ def test_what_is_priced_is_what_is_made(recorded: dict[str, Any], stack: str) ->
         "webAclRule": sum(len(r.inputs["rules"]) for r in of("wafv2/webAcl:WebAcl")),
     }
     assert {item: priced.get(item, 0) for item in expected} == expected
+
+
+def test_the_control_function_is_priced_as_it_is_made(recorded: dict[str, Any]) -> None:
+    """By its memory on its processor, for a look as often as its schedule has it."""
+    made = parsed(recorded, "prod")
+    function = made.one("lambda/function:Function", "control").inputs
+    rule = made.one("cloudwatch/eventRule:EventRule", "control-fallback-minute").inputs
+    assert (function["memorySize"], function["architectures"]) == (1024 * FUNCTION_GIB, ["arm64"])
+    assert rule["scheduleExpression"] == f"rate({60 // LOOKS_AN_HOUR} minute)"
+    settings, table = load_settings(PROJECT, "prod"), bundled_table()
+    found = counts(settings)
+    looks = found["lambdaRequests"] * 1e6
+    assert looks == pytest.approx(LOOKS_AN_HOUR)
+    assert 0.1 <= found["lambdaCompute"] / FUNCTION_GIB / looks <= 1
+    lines = make_bill(materials_of(settings), table).case("min").by("what")
+    monthly = 730 * lines["control function, GB-seconds"]
+    assert monthly == pytest.approx(730 * 60 * 0.5 * 0.0000133334)
+
+
+def test_a_warm_pools_launches_are_noticed_and_alarmed(recorded: dict[str, Any]) -> None:
+    """By one rule more, and one metric more that an alarm looks at."""
+    made = parsed({"rehearsal": recorded["warm pool"]}, "rehearsal")
+    tiers = tiers_of("rehearsal")
+    tiers[1] |= {"purchase": {"instanceTypes": ["c7i.xlarge"], "onDemandBase": 1, "onDemandPercent": 100}}
+    alarms = made.of("cloudwatch/metricAlarm:MetricAlarm")
+    looked_at = sum(len(r.inputs.get("metricQueries", "xx")) - 1 for r in alarms)
+    assert (
+        counts(changed("rehearsal", tiers=[tiers[0], tiers[1] | {"warmPool": {"min": 1}}]))["alarm"]
+        == looked_at
+    )
 
 
 @pytest.mark.parametrize("stack", STACKS)
