@@ -121,7 +121,7 @@ def _watch(stack: str | None, *, rehearsal: bool, every_s: float, as_json: bool)
         console = out()
         aws = connect(stack, rehearsal=rehearsal)
         with detaching(f"stopped looking; the fleet goes on. To look again: goldenfleet watch {aws.flags}"):
-            if console.is_terminal and not as_json:
+            if console.is_terminal and not console.is_dumb_terminal and not as_json:
                 _refresh(aws, every_s)
             else:
                 _tell_changes(aws, every_s, as_json=as_json)
@@ -132,11 +132,12 @@ def _refresh(aws: Aws, every_s: float) -> None:
 
     from fleet.oncall.shown import describe
     from fleet.oncall.snapshot import load_snapshot
-    from fleet.oncall.terminal import looking_on, out
+    from fleet.oncall.terminal import LookingOn, out
 
+    looking = LookingOn()
     with Live(console=out(), auto_refresh=False, screen=False) as live:
         while True:
-            with looking_on():
+            with looking.on():
                 live.update(describe(load_snapshot(aws), aws.region), refresh=True)
             time.sleep(every_s)
 
@@ -144,12 +145,13 @@ def _refresh(aws: Aws, every_s: float) -> None:
 def _tell_changes(aws: Aws, every_s: float, *, as_json: bool) -> None:
     from fleet.oncall.changes import changes
     from fleet.oncall.snapshot import Snapshot, load_snapshot
-    from fleet.oncall.terminal import looking_on
+    from fleet.oncall.terminal import LookingOn
 
+    looking = LookingOn()
     # From nothing: the first look tells everything that there is.
     before: Snapshot = Snapshot(0.0, aws.stack, (), ())
     while True:
-        with looking_on():
+        with looking.on():
             now = load_snapshot(aws)
             for change in changes(before, now):
                 told = json.dumps(change.as_json()) if as_json else f"{_clock(change.at)}  {change}"
@@ -173,7 +175,7 @@ def notices(stack: str | None, rehearsal: bool, since: str, follow: bool, as_jso
         from fleet.oncall.history import follow_history, read_history
         from fleet.oncall.terminal import detaching
 
-        began = time.time() - ago(since)
+        began = ago(since, time.time())
         aws = connect(stack, rehearsal=rehearsal)
         if not follow:
             _tell_events(read_history(aws, began), as_json=as_json)

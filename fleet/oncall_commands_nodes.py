@@ -61,7 +61,7 @@ def logs(node: str, stack: str | None, rehearsal: bool, since: str, follow: bool
         from fleet.oncall.ago import ago
         from fleet.oncall.terminal import detaching
 
-        began = time.time() - ago(since)
+        began = ago(since, time.time())
         aws, meant = _node(node, stack, rehearsal=rehearsal, ended=True)
         if not follow:
             _tell(nodelogs.read(aws, meant, began), as_json=as_json)

@@ -6,8 +6,9 @@ import http.client
 import re
 import urllib.request
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+from fleet.oncall.threads import side_by_side
 
 _TIMEOUT_S = 1.0
 _MOST = 4 * 1024 * 1024  # bytes of one exposition
@@ -62,13 +63,10 @@ class Counters:
 def ask(gateways: Iterable[Gateway], port: int) -> dict[str, float]:
     """Instance id -> requests that it failed since it started, for every gateway that answers."""
     asked = list(gateways)
-    with ThreadPoolExecutor(_AT_ONCE, "gateways") as pool:
-        told = pool.map(lambda gateway: _failed(gateway.address, port), asked)
-        return {
-            gateway.instance_id: count
-            for gateway, count in zip(asked, told, strict=True)
-            if count is not None
-        }
+    told = side_by_side(lambda gateway: _failed(gateway.address, port), asked, _AT_ONCE)
+    return {
+        gateway.instance_id: count for gateway, count in zip(asked, told, strict=True) if count is not None
+    }
 
 
 def _failed(address: str, port: int) -> float | None:

@@ -12,6 +12,7 @@ GoldenfleetError
     +-- Ambiguous             2  several are meant, or none is named; the message lists them
     +-- NotConfirmed          2  nobody was there to ask
     |   +-- Declined          8  somebody said no
+    |   +-- Stopped         130  somebody pressed Ctrl-C instead of an answer
     +-- Impossible            2  it cannot be done as asked
     +-- ProgramMissing        1  a program that this needs is not installed
 """
@@ -83,6 +84,12 @@ class Declined(NotConfirmed):
     """Somebody said no."""
 
     exit_code = 8
+
+
+class Stopped(NotConfirmed):
+    """Somebody pressed Ctrl-C instead of an answer."""
+
+    exit_code = 130
 
 
 class Impossible(OnCallError):

@@ -6,16 +6,17 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import AwsFailed, NotFound
+from fleet.oncall.tail import follow
 from fleet.stack.naming import log_group
 
 _KNOWN: Final = ("event", "ts", "instance_id", "tier", "role")
 NoticeKey: TypeAlias = tuple[float, str, str | None, str]
 _EVERY_S = 2.0
-_LATE_S = 30.0  # how late a line may come into the log group and still be told
 _OPENS_JSON = '{ $.event = "*" }'
 
 
@@ -63,17 +64,10 @@ def follow_history(
     clock: Callable[[], float] = time.time,
     pause: Callable[[float], object] = time.sleep,
 ) -> Iterator[list[NoticeEvent]]:
-    """For ever: what is new, each event once. Lines may come late and out of order, so that each look goes
-    back a little. Raises OnCallError."""
-    told: dict[NoticeKey, float] = {}
-    while True:
-        began = clock()
-        events = [one for one in read_history(aws, since) if one.key not in told]
-        told |= {one.key: one.at for one in events}
-        yield events
-        since = max(since, began - _LATE_S)
-        told = {key: at for key, at in told.items() if at >= since}
-        pause(_EVERY_S)
+    """For ever: what is new, each event once. Raises OnCallError."""
+    return follow(
+        partial(read_history, aws), since, lambda event: event.key, _EVERY_S, clock=clock, pause=pause
+    )
 
 
 def describe(event: NoticeEvent) -> str:

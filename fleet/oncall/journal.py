@@ -51,7 +51,9 @@ def read(
     if answer["Status"] != "Success":
         error = str(answer.get("StandardErrorContent", "")).strip()
         raise AwsFailed(f"the journal of {node.instance_id} cannot be read: {answer['Status']}: {error}")
-    return list(lines(str(answer["StandardOutputContent"]).splitlines()))
+    found = list(lines(str(answer["StandardOutputContent"]).splitlines()))
+    # What has no time before all that has one is the rest of a line that was cut, or of an older trace.
+    return [line for line in found if line.at] or found
 
 
 def command(since: float) -> str:

@@ -1,16 +1,18 @@
 """A node's log: on AWS from CloudWatch Logs, else its journal by Systems Manager; in a rehearsal its file.
 
 Nodes send what they log to their tier's log group, each to the stream of its instance id, which outlives it.
-Where there is none, because its image is older than that, its journal is asked for, which does not.
+Where there is no such stream, because the image is older than that, the journal is asked for, which does not.
+A stream that is there and silent is a node that is silent: nothing is run on it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from fleet.oncall import journal
+from fleet.oncall import journal, tail
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import AwsFailed, NotFound
 from fleet.oncall.lines import Line, lines
@@ -18,7 +20,6 @@ from fleet.oncall.snapshot import NodeView
 from fleet.stack.naming import log_group
 
 _EVERY_S = 1.0
-_LATE_S = 30.0
 _FILE = "log.jsonl"
 
 
@@ -26,7 +27,13 @@ def read(aws: Aws, node: NodeView, since: float) -> list[Line]:
     """Oldest first. Raises NotFound where there is no log, OnCallError."""
     if aws.kept is not None:
         return _of_file(Path(aws.kept.run_dir) / "nodes" / node.instance_id / _FILE, since)
-    return _of_group(aws, node, since) or journal.read(aws, node, since)
+    try:
+        return _of_stream(aws, node, since)
+    except AwsFailed as exc:
+        # "The specified log stream does not exist", or the group.
+        if exc.code != "ResourceNotFoundException":
+            raise
+    return journal.read(aws, node, since)
 
 
 def follow(
@@ -37,31 +44,17 @@ def follow(
     pause: Callable[[float], object] = time.sleep,
 ) -> Iterator[list[Line]]:
     """For ever: what is new, each line once. Raises OnCallError."""
-    told: dict[Line, None] = {}
-    while True:
-        began = clock()
-        lines = [line for line in read(aws, node, since) if line not in told]
-        told |= dict.fromkeys(lines)
-        yield lines
-        since = max(since, began - _LATE_S)
-        told = {line: None for line in told if line.at >= since}
-        pause(_EVERY_S)
+    return tail.follow(partial(read, aws, node), since, lambda line: line, _EVERY_S, clock=clock, pause=pause)
 
 
-def _of_group(aws: Aws, node: NodeView, since: float) -> list[Line]:
-    group = log_group(aws.stack, node.tier)
-    try:
-        events = aws.pages(
-            "logs.filter_log_events",
-            "events",
-            logGroupName=group,
-            logStreamNamePrefix=node.instance_id,
-            startTime=int(since * 1000),
-        )
-    except AwsFailed as exc:
-        if exc.code != "ResourceNotFoundException":
-            raise
-        raise NotFound(f"there is no log group {group}", "Bring the stack up to date: pulumi up") from exc
+def _of_stream(aws: Aws, node: NodeView, since: float) -> list[Line]:
+    events = aws.pages(
+        "logs.filter_log_events",
+        "events",
+        logGroupName=log_group(aws.stack, node.tier),
+        logStreamNames=[node.instance_id],
+        startTime=int(since * 1000),
+    )
     lines = [Line(event["timestamp"] / 1000, event["message"].rstrip("\n")) for event in events]
     return sorted(lines, key=lambda line: line.at)
 

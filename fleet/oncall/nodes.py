@@ -11,13 +11,13 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fleet.control.node import ADMIN_PORT
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import OnCallError
+from fleet.oncall.threads import side_by_side
 
 Condition = Literal["answers", "dead", "silent"]
 
@@ -83,12 +83,11 @@ def ask(address: str, timeout_s: float = ASK_S) -> Said:
 
 def _ask_directly(addresses: Mapping[str, str]) -> dict[str, Said]:
     order = list(addresses)
-    with ThreadPoolExecutor(min(_WORKERS, max(1, len(order)))) as pool:
-        first = list(pool.map(ask, [addresses[one] for one in order[:_SAMPLE]]))
-        if first and all(said.condition == "silent" for said in first):
-            return dict.fromkeys(order, SILENT)
-        rest = pool.map(ask, [addresses[one] for one in order[_SAMPLE:]])
-        return dict(zip(order, [*first, *rest], strict=True))
+    first = side_by_side(ask, [addresses[one] for one in order[:_SAMPLE]], _WORKERS)
+    if first and all(said.condition == "silent" for said in first):
+        return dict.fromkeys(order, SILENT)
+    rest = side_by_side(ask, [addresses[one] for one in order[_SAMPLE:]], _WORKERS)
+    return dict(zip(order, [*first, *rest], strict=True))
 
 
 def _ask_control(aws: Aws, instance_ids: Sequence[str]) -> dict[str, Said]:

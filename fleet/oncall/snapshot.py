@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,10 +13,12 @@ from fleet.oncall.aws import STACK_TAG, TIER_TAG, Aws, tags
 from fleet.oncall.images import Images
 from fleet.oncall.nodes import SILENT, Said, ask_all
 from fleet.oncall.prices import hourly_price
+from fleet.oncall.threads import begin, side_by_side
 
 _PAGE: Final = 1000  # the most that DescribeInstances gives at once
 _ALIVE: Final = ["pending", "running", "shutting-down", "stopping", "stopped"]
 _ENDED: Final = "terminated"
+_AT_ONCE: Final = 4
 _IN_SERVICE, _PENDING = "InService", ("Pending", "Pending:Wait", "Pending:Proceed")
 # A node registered with several target groups is as well as the worst of them says.
 _WORST_FIRST = ("draining", "unhealthy", "unhealthy.draining", "unavailable", "initial", "unused", "healthy")
@@ -144,14 +145,13 @@ def load_nodes(aws: Aws, nodes: Iterable[NodeView]) -> dict[str, Said]:
 
 
 def _look(aws: Aws, states: Sequence[str]) -> _Found:
-    with ThreadPoolExecutor(4) as pool:
-        groups = pool.submit(_groups, aws)
-        instances = pool.submit(_instances, aws, states)
-        told = pool.submit(images.load, aws, groups.result())
-        arns = sorted({arn for group in groups.result() for arn in group.get("TargetGroupARNs", ())})
-        health = list(pool.map(lambda arn: _health(aws, arn), arns))
-        members = {one["InstanceId"]: one for group in groups.result() for one in group["Instances"]}
-        return _Found(groups.result(), instances.result(), _worst(health), told.result(), members)
+    instances = begin(lambda: _instances(aws, states))
+    groups = begin(lambda: _groups(aws)).result()
+    told = begin(lambda: images.load(aws, groups))
+    arns = sorted({arn for group in groups for arn in group.get("TargetGroupARNs", ())})
+    health = side_by_side(lambda arn: _health(aws, arn), arns, _AT_ONCE)
+    members = {one["InstanceId"]: one for group in groups for one in group["Instances"]}
+    return _Found(groups, instances.result(), _worst(health), told.result(), members)
 
 
 def _groups(aws: Aws) -> list[dict[str, Any]]:

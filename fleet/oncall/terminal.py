@@ -11,7 +11,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from fleet.oncall.errors import AwsFailed, Declined, NotConfirmed
+from fleet.oncall.errors import AwsFailed, Declined, NotConfirmed, Stopped
 from fleet.terminal import INTERRUPTED
 
 SOME_FAILED = 4
@@ -22,9 +22,9 @@ _NOT_ASKED = "Give --yes to do it without being asked; --dry-run only shows the 
 
 
 def out() -> Console:
-    """Results, in colour only on a terminal and without NO_COLOR; rich sees to both."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDE)
+    """Results, in colour only on a terminal and without NO_COLOR. FORCE_COLOR, as CI sets it, makes none of a
+    pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDE, force_terminal=False)
 
 
 def say(line: str) -> None:
@@ -32,27 +32,38 @@ def say(line: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Raises NotConfirmed where nobody is there to ask, Declined for any answer but yes."""
+    """Raises NotConfirmed where nobody is there to ask, Declined for any answer but yes, Stopped for none."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    # None where it is closed.
+    if sys.stdin is None or not sys.stdin.isatty():
         raise NotConfirmed("nobody is there to ask, and nothing was done", _NOT_ASKED)
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
     try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt as exc:
         say("")
-        agreed = False
-    if not agreed:
+        raise Stopped("stopped, and nothing was done") from exc
+    if answer.strip().lower() not in ("y", "yes"):
         raise Declined("not confirmed, and nothing was done")
 
 
-@contextmanager
-def looking_on() -> Iterator[None]:
-    """One look of many: where AWS fails, throttles perhaps, the next look is another chance."""
-    try:
-        yield
-    except AwsFailed as error:
-        say(f"goldenfleet: {error.message}")
+class LookingOn:
+    """One look after another: where AWS fails, throttles perhaps, the next look is another chance. A failure
+    is said once for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        try:
+            yield
+            self._said = ""
+        except AwsFailed as error:
+            if error.message != self._said:
+                say(f"goldenfleet: {error.message}; looking again")
+            self._said = error.message
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from fleet.oncall.errors import AwsFailed, OnCallError
 from fleet.oncall.history import NoticeEvent, read_history
 from fleet.oncall.nodes import control_function
 from fleet.oncall.snapshot import Snapshot
+from fleet.oncall.threads import begin
 from fleet.stack.naming import resource_name
 
 LOOKED_BACK_S: Final = 900.0
@@ -112,13 +112,12 @@ def gather(aws: Aws, snapshot: Snapshot, clock: Callable[[], float] = time.time)
 def _asked(parts: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, str]]:
     found: dict[str, Any] = {}
     untold: dict[str, str] = {}
-    with ThreadPoolExecutor(len(parts)) as pool:
-        waiting = {name: pool.submit(ask) for name, ask in parts.items()}
-        for name, future in waiting.items():
-            try:
-                found[name] = future.result()
-            except OnCallError as error:
-                untold[name] = error.message
+    waiting = {name: begin(ask) for name, ask in parts.items()}
+    for name, future in waiting.items():
+        try:
+            found[name] = future.result()
+        except OnCallError as error:
+            untold[name] = error.message
     return found, untold
 
 

@@ -93,18 +93,24 @@ def make_snapshot(make_tier: MakeTier, make_node: MakeNode) -> MakeSnapshot:
 
 
 class Answering:
-    """AWS over HTTP: `answers` by action, or by the end of the path; else `body`, with `status`."""
+    """AWS over HTTP: `answers` by action, or by the end of the path; else `body`, with `status`. What is
+    `silent` is never answered."""
 
     def __init__(self) -> None:
         self.status, self.body = 200, ""
         self.answers: dict[str, str] = {}
         self.failing: set[str] = set()
+        self.silent: set[str] = set()
+        self.hangs, self.over = threading.Event(), threading.Event()
         answering = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 asked = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
                 action = self.headers.get("x-amz-target") or parse_qs(asked).get("Action", [self.path])[0]
+                if action in answering.silent:
+                    answering.hangs.set()
+                    answering.over.wait()
                 answer = answering.answer(action).encode()
                 self.send_response(answering.status if action not in answering.failing else 400)
                 self.send_header("content-length", str(len(answer)))
@@ -150,6 +156,7 @@ def aws() -> Iterator[Answering]:
     thread = threading.Thread(target=answering.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield answering
+    answering.over.set()
     answering.server.shutdown()
     answering.server.server_close()
     thread.join()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from fleet.cli import main
+from fleet.oncall.ago import ago
 from fleet.oncall.history import parse
 
 _ENV = {
@@ -76,6 +82,20 @@ def test_an_aws_that_is_not_there_is_exit_code_1(monkeypatch):
     assert "AWS_ENDPOINT_URL" in result.stderr
 
 
+def test_ctrl_c_ends_a_call_that_hangs(aws, tmp_path):
+    """At once, though AWS has taken the request and says nothing: 130."""
+    aws.has("prod")
+    aws.silent = {"DescribeInstances"}
+    env = {**os.environ, **_ENV, "AWS_ENDPOINT_URL": aws.url, "HOME": str(tmp_path)}
+    argv = [Path(sys.executable).with_name("goldenfleet"), "status"]
+    own = {name: value for name, value in env.items() if value is not None}
+    with subprocess.Popen(argv, env=own, stderr=subprocess.PIPE, text=True) as asking:
+        assert aws.hangs.wait(60)
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=10)
+    assert (asking.returncode, "Traceback" in said) == (130, False), said
+
+
 def test_of_several_stacks_one_must_be_named(aws):
     """Exit code 2 with their names, one that is not there exit code 6."""
     aws.has("prod", "stage")
@@ -102,6 +122,12 @@ def test_no_kept_rehearsal_is_exit_code_6(monkeypatch, tmp_path):
         result = run(*arguments, **env)
         assert result.exit_code == 6
         assert "goldenfleet rehearse" in result.stderr
+
+
+@pytest.mark.parametrize("since", ["99999d", "9" * 400 + "d"])
+def test_a_long_time_ago_is_all_there_is(since):
+    """And never before 1970, of which AWS knows nothing."""
+    assert ago(since, 1_700_000_000.0) == 0.0
 
 
 @pytest.mark.parametrize("since", ["", "1", "h", "1y", "-5m"])
