@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -100,12 +100,18 @@ def _prompt(words: tuple[str, ...]) -> str:
     """Raises NotAsked."""
     from fleet.ask.errors import NotAsked
 
-    if words and words != ("-",):
-        text = " ".join(words)
-    elif sys.stdin.isatty() and not words:
-        raise NotAsked("nothing is asked", 'Try: goldenfleet ask "What is a golden image?"')
-    else:
-        text = sys.stdin.read()
+    # None where the caller has closed it.
+    stdin: TextIO | None = sys.stdin
+    try:
+        if words and words != ("-",):
+            text = " ".join(words)
+        elif stdin is None or (stdin.isatty() and not words):
+            raise NotAsked("nothing is asked", 'Try: goldenfleet ask "What is a golden image?"')
+        else:
+            text = stdin.read()
+        text.encode()
+    except UnicodeError as error:
+        raise NotAsked("the question is no text in UTF-8", "Give it as text.") from error
     if not text.strip():
         raise NotAsked("the question is empty", "Give it as an argument, or on stdin.")
     return text

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from fleet.errors import GoldenfleetError
 from fleet.oncall import kept
+from fleet.oncall.errors import Ambiguous
 
 USUAL: Final = "http://127.0.0.1:8088"
 
@@ -24,7 +25,7 @@ rehearsal_option = click.option(
 
 
 class TwoEndpoints(GoldenfleetError):
-    """An endpoint and a rehearsal were named."""
+    """An endpoint and a rehearsal were named, or none of several."""
 
     exit_code = 2
 
@@ -35,7 +36,15 @@ def choose(given: str | None, *, rehearsal: bool) -> str:
     if rehearsal and given and named is ParameterSource.COMMANDLINE:
         raise TwoEndpoints("--endpoint and --rehearsal name two", "Leave one of them out.")
     if rehearsal:
-        return kept.find(None).endpoint
+        return _kept()
     if given:
         return given
-    return kept.find(None).endpoint if kept.all_kept() else USUAL
+    return _kept() if kept.all_kept() else USUAL
+
+
+def _kept() -> str:
+    try:
+        return kept.find(None).endpoint
+    except Ambiguous as error:
+        each = "\n".join(f"  --endpoint {one.endpoint}" for one in kept.all_kept())
+        raise TwoEndpoints("several rehearsals are kept", f"Name one:\n{each}") from error

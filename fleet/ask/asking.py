@@ -111,7 +111,8 @@ def _in_our_words(error: api.GoldenfleetError, question: Question) -> AskError:
     where = question.endpoint
     match error:
         case api.ConfigurationError():
-            return NotAsked(str(error), "An endpoint is a URL such as http://127.0.0.1:8088.")
+            hint = "An endpoint is a URL such as http://127.0.0.1:8088; GOLDENFLEET_API_KEY holds one line."
+            return NotAsked(str(error), hint)
         case api.NotAuthorised():
             hint = "Set GOLDENFLEET_API_KEY to a key of this endpoint; goldenfleet keys --help makes one."
             return KeyRefused(f"{where} does not accept the key: {error}", hint)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def nowhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def ask(*arguments: str, stdin: str | None = None) -> Result:
+def ask(*arguments: str, stdin: str | bytes | None = None) -> Result:
     result = CliRunner().invoke(main, ["ask", *arguments], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
@@ -151,12 +152,14 @@ def test_nobody_there() -> None:
         (["--endpoint", "http://127.0.0.1:9", "--rehearsal", "Hello"], None, "--rehearsal"),
         (["--endpoint", "http://127.0.0.1:9"], "  \n", "empty"),
         (["--endpoint", "http://127.0.0.1:9", ""], None, "empty"),
+        (["--endpoint", "http://127.0.0.1:9", "\udcff"], None, "no text in UTF-8"),
+        (["--endpoint", "http://127.0.0.1:9"], b"\xff\xfe", "no text in UTF-8"),
         (["--max-tokens", "0", "Hello"], None, "--max-tokens"),
         (["--temperature", "9", "Hello"], None, "--temperature"),
         (["--api-key", "sk", "Hello"], None, "--api-key"),
     ],
 )
-def test_usage(arguments: list[str], stdin: str | None, words: str) -> None:
+def test_usage(arguments: list[str], stdin: str | bytes | None, words: str) -> None:
     """What cannot be asked is refused with 2, before anything is sent."""
     result = ask(*arguments, stdin=stdin)
     assert result.exit_code == 2
@@ -182,6 +185,45 @@ def test_a_kept_rehearsal_is_found(service: Service, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("GOLDENFLEET_ENDPOINT", "http://127.0.0.1:9")
         assert ask("--rehearsal", "Sing!").stdout == TEXT + "\n"
     assert ask("--rehearsal", "Sing!").exit_code == 6
+
+
+def test_several_kept_rehearsals() -> None:
+    """Which is meant is asked for in words that this command understands."""
+    mine = born(os.getpid())
+    assert mine is not None
+    kept = Kept(
+        os.getpid(), mine, "rehearsal", "us-east-1", "http://127.0.0.1:9", "http://127.0.0.1:8", "/tmp", 1
+    )
+    other = replace(kept, pid=os.getppid(), born=born(os.getppid()) or "", endpoint="http://127.0.0.1:7")
+    with told(kept), told(other):
+        result = ask("Sing!")
+    assert result.exit_code == 2
+    assert "--endpoint http://127.0.0.1:8" in result.stderr
+    assert "--endpoint http://127.0.0.1:7" in result.stderr
+    assert "--stack" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"]])
+def test_a_closed_stdin(arguments: list[str]) -> None:
+    """Where a caller has closed it there is no question on it, and no traceback."""
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" ask $2 <&-', sys.executable, COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "goldenfleet: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is about the key, too."""
+    monkeypatch.setenv("GOLDENFLEET_API_KEY", "sk\r")
+    result = ask("--endpoint", "http://127.0.0.1:9", "Sing!")
+    assert result.exit_code == 2
+    assert "GOLDENFLEET_API_KEY holds one line" in result.stderr
 
 
 def test_no_secret_in_arguments() -> None:
