@@ -45,7 +45,10 @@ LONGEST_DRAIN_S: Final = 3000.0
 LET_GO_AT: Final = 0.92
 # Looks at one drain: SQS gives a message up after a hundred.
 _LOOKS: Final = 60
-_SOON_S: Final = 10.0
+# SQS tells a message's age until its third receive (CloudWatch metrics for SQS,
+# ApproximateAgeOfOldestMessage), and an old one rings an alarm.
+LOOKS_SOON: Final = 3
+SOON_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,12 +334,10 @@ def _untold(node: NodeState, deadline: float) -> bool:
 
 
 def pause(rules: Rules, granted_s: float, left_s: float) -> float:
-    """Three looks come soon, however long there is: SQS tells a message's age until its third receive
-    (CloudWatch metrics for SQS, ApproximateAgeOfOldestMessage), and an old one rings an alarm.
-    """
+    """The first looks come soon, however long there is."""
     often = max(rules.recheck_s, granted_s / _LOOKS)
-    if granted_s - left_s < 3 * _SOON_S:
-        often = min(often, max(rules.recheck_s, _SOON_S))
+    if granted_s - left_s < LOOKS_SOON * SOON_S:
+        often = min(often, max(rules.recheck_s, SOON_S))
     return min(often, left_s)
 
 

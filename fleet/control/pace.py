@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from fleet.control.actions import Drop, EnterStandby, LookAgain
-from fleet.control.drain import Rules
+from fleet.control.drain import LOOKS_SOON, SOON_S, Rules
 from fleet.control.notices import Maintenance
 from fleet.control.perform import Task
 
@@ -36,8 +36,10 @@ def _paced(task: Task, left: dict[str, int], now: float, rules: Rules) -> Task:
     left[group] = left.get(group, task.instance.spare) - 1
     if left[group] >= 0:
         return task
-    if now - task.notice.at < PATIENCE_S * rules.time_scale:
-        return replace(task, actions=[LookAgain(_PAUSE_S * rules.time_scale)])
+    waited_s = now - task.notice.at
+    if waited_s < PATIENCE_S * rules.time_scale:
+        pause_s = SOON_S if waited_s < LOOKS_SOON * SOON_S else _PAUSE_S
+        return replace(task, actions=[LookAgain(pause_s * rules.time_scale)])
     return replace(task, actions=[Drop("its tier cannot spare it; it drains when the maintenance begins")])
 
 
