@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet import options
+from fleet.control.drain import LONGEST_DRAIN_S
 from fleet.terminal import FAILED, told_plainly
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fleet.oncall.snapshot import Snapshot
 
 _STOPPED = "stopped; what was asked for already goes on"
-_LONGEST_S = 3000.0  # the control handler's: a request lives for an hour
 _DRAIN = """\b
 Examples:
   goldenfleet drain i-0123abcd -m "disk errors" --stack prod
@@ -52,7 +52,7 @@ credentials, 4 some cannot serve again, 6 no such node or stack, 8 not confirmed
 @click.option(
     "--deadline",
     "deadline_s",
-    type=click.FloatRange(0, _LONGEST_S),
+    type=click.FloatRange(0, LONGEST_DRAIN_S),
     metavar="SECONDS",
     help="How long the nodes have; by default what a spot notice gives, 120.",
 )
@@ -101,7 +101,7 @@ def _drain(
         asked_at = time.time()
         requests = request_drain(aws, ids, asked["reason"], deadline_s)
     if asked["wait"]:
-        say(f"asked for; waiting for {_count(planned)}")
+        say(f"{'asked for; ' if wanted else ''}waiting for {_count(planned)}")
         nodes = [one.node for one in planned]
         return wait_for(aws, nodes, snapshot.nodes, asked_at, granted_s=deadline_s, as_json=asked["as_json"])
     _tell({"requests": requests}, as_json=asked["as_json"])
@@ -143,7 +143,7 @@ def undrain(nodes: tuple[str, ...], **asked: Any) -> None:
 def _undrain(aws: Aws, planned: Sequence[Planned], asked: dict[str, Any]) -> int:
     from fleet.oncall.answers import UNDRAINED, await_undrained
     from fleet.oncall.drains import request_undrain
-    from fleet.oncall.terminal import SOME_FAILED, confirm
+    from fleet.oncall.terminal import SOME_FAILED, confirm, say
 
     wanted = [one.node for one in planned if one.does]
     answers = {one.node.instance_id: one.because for one in planned if not one.does}
@@ -151,6 +151,7 @@ def _undrain(aws: Aws, planned: Sequence[Planned], asked: dict[str, Any]) -> int
         confirm(f"Let {_count(wanted)} serve again?", yes=asked["yes"])
         ids, asked_at = [node.instance_id for node in wanted], time.time()
         request_undrain(aws, ids, asked["reason"])
+        say("asked for; waiting for the control handler's answer")
         answers |= await_undrained(aws, ids, asked_at)
     fine = {one.node.instance_id for one in planned if one.wanted}
     refused = [one for one, answer in answers.items() if answer != UNDRAINED and one not in fine]

@@ -121,7 +121,7 @@ def interrupt(
         from fleet.oncall.aws import connect as connect_to
         from fleet.oncall.snapshot import load_snapshot
         from fleet.oncall.targets import listed, resolve
-        from fleet.oncall.terminal import confirm, say
+        from fleet.oncall.terminal import confirm, detaching, say
 
         aws = connect_to(stack, rehearsal=rehearsal)
         meant = resolve(load_snapshot(aws).nodes, nodes)
@@ -132,9 +132,11 @@ def interrupt(
             _result({"dry_run": True, "nodes": ids}, as_json=as_json)
             return
         confirm("Interrupt? Nothing can call it back.", yes=yes)
-        experiment = interrupts.interrupt(aws, meant, role_arn)
+        again = f"goldenfleet watch {' '.join(ids)} {aws.flags}"
+        with detaching(f"the experiment may have begun, and then nothing calls it back: {again}"):
+            experiment = interrupts.interrupt(aws, meant, role_arn)
         _result({"experiment": experiment, "nodes": ids}, as_json=as_json)
-        say(f"interrupted by experiment {experiment}; goldenfleet watch {' '.join(ids)} {aws.flags}")
+        say(f"interrupted by experiment {experiment}; {again}")
 
 
 def _node(name: str, stack: str | None, *, rehearsal: bool, ended: bool = False) -> tuple[Aws, NodeView]:

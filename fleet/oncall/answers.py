@@ -8,6 +8,7 @@ from typing import Final
 
 from fleet.oncall.aws import Aws
 from fleet.oncall.history import NoticeEvent, read_history
+from fleet.oncall.terminal import LookingOn
 
 _EVERY_S: Final = 0.5
 _WAIT_S: Final = 20.0
@@ -39,15 +40,14 @@ def await_undrained(
     pause: Callable[[float], object] = time.sleep,
 ) -> dict[str, str]:
     """Instance id -> UNDRAINED, or why not. Raises OnCallError."""
-    until = clock() + _WAIT_S
+    until, looking = clock() + _WAIT_S, LookingOn()
     answers: dict[str, str] = {}
     while True:
-        events = read_history(aws, asked_at - _CLOCKS_S)
-        mine = [event for event in events if event.at >= asked_at - _CLOCKS_S]
-        for one in instance_ids:
-            answer = undrained(mine, one)
-            if answer is not None:
-                answers.setdefault(one, answer)
+        with looking.on():
+            events = read_history(aws, asked_at - _CLOCKS_S)
+            mine = [event for event in events if event.at >= asked_at - _CLOCKS_S]
+            found = {one: undrained(mine, one) for one in instance_ids}
+            answers = {one: answer for one, answer in found.items() if answer is not None} | answers
         if len(answers) == len(instance_ids) or clock() >= until:
             return {one: answers.get(one, SILENCE) for one in instance_ids}
         pause(_EVERY_S)

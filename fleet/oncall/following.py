@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.oncall.aws import Aws
-from fleet.oncall.errors import AwsFailed
+from fleet.oncall.errors import AwsFailed, OnCallError
 from fleet.oncall.history import read_history
 from fleet.oncall.nodes import Said
 from fleet.oncall.outcome import NOTICE_S, Drained, Ended, Observed, judge
@@ -114,7 +114,11 @@ class Follower:
 
     def _let_go(self) -> Mapping[str, str]:
         """Why the control handler let nodes go, which is all that is known of those that nobody here sees."""
-        events = read_history(self._aws, max(0.0, self._asked_at - _LET_GO_BEFORE_S))
+        try:
+            events = read_history(self._aws, max(0.0, self._asked_at - _LET_GO_BEFORE_S))
+        except OnCallError as error:
+            # What was seen is worth telling without it.
+            return {one.node.instance_id: f"unknown, {error.message}" for one in self.followed}
         completed = [one for one in events if one.event == "hook.completed" and one.instance_id]
         return {str(one.instance_id): str(one.fields.get("reason", "")) for one in completed}
 

@@ -17,8 +17,10 @@ def resolve(nodes: Sequence[NodeView], names: Iterable[str]) -> list[NodeView]:
 
 
 def _one(nodes: Sequence[NodeView], name: str) -> NodeView:
-    exact = [node for node in nodes if name in (node.instance_id, node.address)]
-    meant = exact or [node for node in nodes if _is_meant(node, name)]
+    # Nodes may lack an address or a Name tag: `drain "$NODE"` without a NODE must not mean them.
+    known = nodes if name else ()
+    exact = [node for node in known if name in (node.instance_id, node.address)]
+    meant = exact or [node for node in known if _is_meant(node, name)]
     if not meant:
         raise NodeUnknown(
             f"no node is called {name!r}",

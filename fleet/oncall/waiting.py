@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 from fleet.oncall.aws import Aws
+from fleet.oncall.errors import OnCallError
 from fleet.oncall.following import Followed, Follower
 from fleet.oncall.outcome import Drained
 from fleet.oncall.snapshot import NodeView
@@ -34,8 +35,12 @@ def wait_for(
     again = f"the drain goes on without you. To follow it again: goldenfleet watch {names} {aws.flags}"
     follower = Follower(aws, nodes, asked_at, granted_s)
     with detaching(again):
-        _follow(follower, asked_at)
-        results = follower.results([node for node in fleet if node.role == "gateway"])
+        try:
+            _follow(follower, asked_at)
+            results = follower.results([node for node in fleet if node.role == "gateway"])
+        except OnCallError:
+            say(f"goldenfleet: {again}")
+            raise
     _tell(results, as_json=as_json)
     return exit_code(results)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fleet.control.node import ADMIN_PORT
+from fleet.oncall.answers import UNDRAINED, await_undrained
 from fleet.oncall.following import Follower
 from fleet.oncall.outcome import Drained
 
@@ -211,6 +212,37 @@ def test_a_node_that_nobody_reaches_is_judged_by_the_control_handler(
     assert [one.ended for looks in follower.looks() for one in looks] == ["gone"]
     [drained] = follower.results([])
     assert (drained.ok, drained.let_go) == (True, "empty")
+
+
+def test_what_was_seen_is_told_though_the_history_cannot_be_read(
+    aws: Any, make_node: Any, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Throttled, or not allowed, after a long wait: the outcome says so, and is no success."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    aws.instance_is("terminated")
+    aws.failing = {"Logs_20140328.FilterLogEvents"}
+    aws.answers["FilterLogEvents"] = json.dumps({"__type": "AccessDeniedException", "message": "no logs"})
+    node = make_node("i-1", address=mute, phase=None, in_flight=None)
+    follower = Follower(aws.access(kept=False), [node], START, clock=lambda: START + 3)
+    assert [one.ended for looks in follower.looks() for one in looks] == ["gone"]
+    [drained] = follower.results([])
+    assert not drained.ok
+    assert "not allowed: logs.filter_log_events" in str(drained)
+
+
+def test_an_undrain_waits_for_its_answer_though_aws_fails(aws: Any) -> None:
+    """It was asked for already: whoever asked wants to know what came of it."""
+    aws.failing = {"Logs_20140328.FilterLogEvents"}
+    failed = json.dumps({"__type": "OperationAbortedException"})
+    line = {"event": "node.undrained", "ts": START, "instance_id": "i-1"}
+    answered = json.dumps({"events": [{"message": json.dumps(line)}]})
+    aws.answers["FilterLogEvents"] = failed
+
+    def pause(_: float) -> None:
+        aws.failing, aws.answers["FilterLogEvents"] = set(), answered
+
+    found = await_undrained(aws.access(), ["i-1"], START, clock=lambda: START, pause=pause)
+    assert found == {"i-1": UNDRAINED}
 
 
 def test_the_control_function_tells_of_nodes_that_are_out_of_reach(

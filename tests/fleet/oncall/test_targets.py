@@ -12,7 +12,11 @@ A, B = "i-0aaa000000000000a", "i-0aab000000000000b"
 
 @pytest.fixture
 def nodes(make_node):
-    return [make_node(A, address="10.0.16.4"), make_node(B, address="10.0.16.40", name="gf-prod-odd")]
+    return [
+        make_node(A, address="10.0.16.4"),
+        make_node(B, address="10.0.16.40", name="gf-prod-odd"),
+        make_node("i-0bbb000000000000c", address="", name=""),
+    ]
 
 
 @pytest.mark.parametrize("name", ["i-9", "10.0.16", "10.0.16.400", "", "i-", "nobody"])
