@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 # Beyond that a doubled hold is above any longest one.
 _MOST_FAILED = 16
+
+Rollout = Literal["none", "runs", "goes back"]
+"""While one runs or goes back, AWS refuses every change of the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class Rules:
     def recent_s(self) -> float:
         """How old a failed launch may be and still say something about now."""
         return max(self.hold_s, 10 * self.after_s)
+
+    @property
+    def rollout_patience_s(self) -> float:
+        """How long a tier is short of spot before a rollout gives way."""
+        return 10 * self.after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class TierState:
     """Of the nodes on demand: a smaller step might change nothing."""
     smallest: int = 1
     """Of the nodes on demand: with less than that too much, the group has what it wants."""
+    rollout: Rollout = "none"
 
     @property
     def spot_missing(self) -> int:
@@ -92,6 +102,8 @@ class Decision:
     memory: Memory | None
     why: str
     again_s: float | None = None
+    cancels_rollout: bool = False
+    """First, or AWS would refuse the base."""
 
 
 def on_demand_of(desired: int, base: int, percent: int) -> int:
@@ -107,6 +119,33 @@ def base_for(on_demand: int, desired: int, percent: int) -> int:
 
 def decide(state: TierState, rules: Rules, memory: Memory | None, now: float) -> Decision:
     """What the base is to be now, why, and what to remember."""
+    wanted = _decide(state, rules, memory, now)
+    if state.rollout == "none" or wanted.base == state.base:
+        return wanted
+    return _beside_rollout(state, rules, memory, wanted, now)
+
+
+def _beside_rollout(
+    state: TierState, rules: Rules, memory: Memory | None, wanted: Decision, now: float
+) -> Decision:
+    """A change waits for the rollout's end, and a shortage only so long: then the rollout is cancelled, for
+    capacity comes before news. One that goes back is left alone: what it takes away may be harmful.
+    """
+    fails = any(now - at <= rules.recent_s for at in state.spot_failures)
+    if wanted.base < state.base or state.whole or not fails:
+        waiting = None if memory is None else replace(memory, short_since=None)
+        return Decision(state.base, waiting, f"{wanted.why}; a rollout {state.rollout}")
+    known = memory or Memory(state.base, now)
+    since = now if known.short_since is None else known.short_since
+    left_s = since + rules.rollout_patience_s - now
+    if state.rollout == "runs" and left_s <= 0:
+        return replace(wanted, why=f"{wanted.why}; the rollout gives way", cancels_rollout=True)
+    again_s = left_s if state.rollout == "runs" else None
+    waiting = replace(known, short_since=since)
+    return Decision(state.base, waiting, f"{wanted.why}; a rollout {state.rollout}", again_s)
+
+
+def _decide(state: TierState, rules: Rules, memory: Memory | None, now: float) -> Decision:
     least = min(rules.base, state.maximum)
     most = max(least, min(rules.most, state.maximum))
     if not rules.enabled:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 
 from fleet.control.aws import CONFIG, ask
-from fleet.control.fallback import Memory, Rules, TierState
+from fleet.control.fallback import Memory, Rollout, Rules, TierState
 from fleet.control.fallback_record import MEMORY_TAG, read_memory, read_rules, write_memory
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 _COMING = ("InService", "Pending")
+_ROLLOUTS: Final[Mapping[str, Rollout]] = {
+    "Pending": "runs",
+    "InProgress": "runs",
+    "Baking": "runs",
+    "RollbackInProgress": "goes back",
+}
 # AWS's words for a launch that spot could not give, and for an account that may have no more of it. Other
 # failures, such as an image that is gone, would meet on-demand nodes as well.
 _NO_SPOT: Final = (
@@ -46,6 +52,11 @@ class TierGroup:
     weights: Mapping[str, int]
     """Of the members that serve or start, by instance id."""
     distribution: Mapping[str, Any]
+    grace_s: float = 0.0
+    """How long a new node may be unhealthy, in AWS's seconds."""
+    time_scale: float = 1.0
+    losing: bool = False
+    """A member is on its way out."""
 
     def at_rest(self, now: float) -> bool:
         """Nothing is missing, nothing is raised and no step is being tried: no need to ask further."""
@@ -83,14 +94,36 @@ class FallbackAccount:
         instances = [one for reservation in found for one in reservation["Instances"]]
         return frozenset(one["InstanceId"] for one in instances if one.get("InstanceLifecycle") == "spot")
 
-    def failures(self, group: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Times of the launches that failed, of spot nodes and of on-demand ones, among the last hundred."""
+    def activities(self, group: str) -> Sequence[Mapping[str, Any]]:
+        """The last hundred, newest first."""
         found = ask(
             "DescribeScalingActivities",
             lambda: self._groups.describe_scaling_activities(AutoScalingGroupName=group, MaxRecords=100),
             unless=("ValidationError",),
         )
-        return failed_launches(found["Activities"] if found else [])
+        return found["Activities"] if found else []
+
+    def rollout(self, group: str) -> Rollout:
+        """One without a desired configuration keeps nobody from changing the group."""
+        found = ask(
+            "DescribeInstanceRefreshes",
+            lambda: self._groups.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1),
+            unless=("ValidationError",),
+        )
+        last = next(iter(found["InstanceRefreshes"] if found else []), None)
+        if last is None or "DesiredConfiguration" not in last:
+            return "none"
+        return _ROLLOUTS.get(last["Status"], "none")
+
+    def cancel_rollout(self, group: str) -> None:
+        """Nothing that it has launched is waited for. One that has just ended needs no cancelling."""
+        ask(
+            "CancelInstanceRefresh",
+            lambda: self._groups.cancel_instance_refresh(
+                AutoScalingGroupName=group, WaitForTransitioningInstances=False
+            ),
+            unless=("ActiveInstanceRefreshNotFound", "ActiveInstanceRefreshNotFoundFault"),
+        )
 
     def remember(self, group: str, memory: Memory) -> None:
         """The group's instances do not get the tag."""
@@ -104,8 +137,8 @@ class FallbackAccount:
 
     def set_base(self, group: TierGroup, base: int) -> None:
         """Nothing else changes. The template is left out, which an update allows ("not required when updating
-        the group", MixedInstancesPolicy) and which keeps EC2's permissions out of it; the rest of the
-        distribution goes along, for AWS does not say whether a member that is left out would get its default.
+        the group", MixedInstancesPolicy); the rest of the distribution goes along, for AWS does not say
+        whether a member that is left out would get its default.
         """
         distribution: Any = {**group.distribution, "OnDemandBaseCapacity": base}
         ask(
@@ -145,6 +178,9 @@ def read_group(group: Mapping[str, Any], time_scale: float = 1.0) -> TierGroup |
         state=state,
         weights=weights,
         distribution=distribution,
+        grace_s=float(group.get("HealthCheckGracePeriod") or 0),
+        time_scale=time_scale,
+        losing=any(one["LifecycleState"].startswith("Terminating") for one in group["Instances"]),
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fleet.control.errors import AwsFailed
-from fleet.control.fallback import Decision, Memory, decide
-from fleet.control.fallback_account import TierGroup
+from fleet.control.fallback import Decision, Memory, Rollout, decide
+from fleet.control.fallback_account import TierGroup, failed_launches
+from fleet.control.given_up import given_up
 from fleet.control.log import Log
+
+Activities = Sequence[Mapping[str, Any]]
+_MOST_NAMED: Final = 5
 
 
 class Tiers(Protocol):
@@ -16,7 +21,9 @@ class Tiers(Protocol):
 
     def tiers(self) -> list[TierGroup]: ...
     def spot_ids(self, group: str) -> frozenset[str]: ...
-    def failures(self, group: str) -> tuple[tuple[float, ...], tuple[float, ...]]: ...
+    def activities(self, group: str) -> Activities: ...
+    def rollout(self, group: str) -> Rollout: ...
+    def cancel_rollout(self, group: str) -> None: ...
     def remember(self, group: str, memory: Memory) -> None: ...
     def set_base(self, group: TierGroup, base: int) -> None: ...
 
@@ -47,26 +54,45 @@ class Fallback:
             return None
 
     def _look(self, group: TierGroup, now: float) -> float | None:
-        if group.at_rest(now):
+        at_rest = group.at_rest(now)
+        if at_rest and not group.losing:
             return None
-        group = self._bought(group)
+        activities = self._account.activities(group.name)
+        self._tell_of_given_up(group, activities, now)
+        return None if at_rest else self._fall_back(self._bought(group, activities), now)
+
+    def _fall_back(self, group: TierGroup, now: float) -> float | None:
         decision = decide(group.state, group.rules, group.memory, now)
         first_seen = _is_short(decision.memory) and not _is_short(group.memory)
         # First what is intended, then the change: whoever finds only the former carries it out.
         if decision.memory is not None and decision.memory != group.memory:
             self._account.remember(group.name, decision.memory)
+        if decision.cancels_rollout:
+            self._account.cancel_rollout(group.name)
+            self._log("rollout.cancelled", stack=group.stack, tier=group.tier, why=decision.why)
         if decision.base != group.state.base:
             self._account.set_base(group, decision.base)
         if decision.base != group.state.base or first_seen:
             self._say(group, decision)
         return decision.again_s
 
-    def _bought(self, group: TierGroup) -> TierGroup:
-        """With what is spot told from what is not."""
+    def _tell_of_given_up(self, group: TierGroup, activities: Activities, now: float) -> None:
+        """Once a look for as long as it is news: an alarm counts them, and sends a rollout back."""
+        if nodes := given_up(activities, group.grace_s, now, group.time_scale):
+            self._log(
+                "nodes.given_up",
+                stack=group.stack,
+                tier=group.tier,
+                count=len(nodes),
+                instances=list(nodes[:_MOST_NAMED]),
+            )
+
+    def _bought(self, group: TierGroup, activities: Activities) -> TierGroup:
+        """With what is spot told from what is not, and whether a rollout is in the way."""
         spot_ids = self._account.spot_ids(group.name)
         spot = sum(weight for name, weight in group.weights.items() if name in spot_ids)
         on_demand = {weight for name, weight in group.weights.items() if name not in spot_ids}
-        spot_failures, on_demand_failures = self._account.failures(group.name)
+        spot_failures, on_demand_failures = failed_launches(activities)
         state = replace(
             group.state,
             on_demand=sum(group.weights.values()) - spot,
@@ -75,6 +101,7 @@ class Fallback:
             on_demand_failures=on_demand_failures,
             largest=max(on_demand, default=1),
             smallest=min(on_demand, default=1),
+            rollout=self._account.rollout(group.name),
         )
         return replace(group, state=state)
 

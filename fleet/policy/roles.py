@@ -14,6 +14,7 @@ UNSCOPED: frozenset[str] = frozenset(
         # These look things up, and AWS knows no resource for them.
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeInstanceRefreshes",
         "autoscaling:DescribeLifecycleHooks",
         "autoscaling:DescribeScalingActivities",
         "ec2:DescribeInstances",
@@ -43,6 +44,7 @@ _TAGGED = frozenset(
     f"{service}:{action}"
     for service, actions in {
         "autoscaling": (
+            "CancelInstanceRefresh",
             "CompleteLifecycleAction",
             "CreateOrUpdateTags",
             "DetachInstances",

@@ -22,10 +22,12 @@ Statement = dict[str, Any]
 
 ALLOWED: Mapping[str, Sequence[str]] = {
     "autoscaling": (
+        "autoscaling:CancelInstanceRefresh",
         "autoscaling:CompleteLifecycleAction",
         "autoscaling:CreateOrUpdateTags",
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeInstanceRefreshes",
         "autoscaling:DescribeLifecycleHooks",
         "autoscaling:DescribeScalingActivities",
         "autoscaling:DetachInstances",

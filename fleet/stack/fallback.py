@@ -47,7 +47,7 @@ def statements(stack: str, account: Account, spot_roles: Sequence[pulumi.Input[s
     """What the handler may change for fallback: no size, no subnet, and only its own tag.
 
     Condition keys: service authorization reference, Amazon EC2 Auto Scaling, UpdateAutoScalingGroup and
-    CreateOrUpdateTags. DescribeScalingActivities knows no resource.
+    CreateOrUpdateTags. What describes knows no resource.
     """
     groups = [groups_of(stack, account)]
     left_alone = ("MaxSize", "MinSize", "VPCZoneIdentifiers", "LaunchConfigurationName")
@@ -56,7 +56,8 @@ def statements(stack: str, account: Account, spot_roles: Sequence[pulumi.Input[s
     return [
         of_stack(stack, allow(["autoscaling:UpdateAutoScalingGroup"], groups), only_base),
         of_stack(stack, allow(["autoscaling:CreateOrUpdateTags"], groups), only_memory),
-        allow(["autoscaling:DescribeScalingActivities"], ["*"]),
+        of_stack(stack, allow(["autoscaling:CancelInstanceRefresh"], groups)),
+        allow(["autoscaling:DescribeInstanceRefreshes", "autoscaling:DescribeScalingActivities"], ["*"]),
         *(_launching(stack, account, spot_roles) if spot_roles else ()),
     ]
 

@@ -1,4 +1,4 @@
-"""When the control handler looks whether tiers must fall back, and a metric of what it decided."""
+"""When the control handler looks whether tiers must fall back, and metrics of what it found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from fleet.stack.naming import resource_name
-from fleet.stack.observability_names import ABOVE_BASE
+from fleet.stack.observability_names import ABOVE_BASE, GIVEN_UP
 from fleet.stack.scaling import NAMESPACE, STACK_DIMENSION, TIER_DIMENSION
 
 TICK = {"tick": "fallback"}
@@ -71,22 +71,29 @@ class FallbackTicks(pulumi.ComponentResource):
         )
 
 
-class FallbackMetric(pulumi.ComponentResource):
-    """Of each decision, how many nodes it leaves on demand in spot's place: what an alarm looks at."""
+class ControlMetrics(pulumi.ComponentResource):
+    """Counted in the log of the handler, for alarms: of each decision, how many nodes it leaves on demand in
+    spot's place; and nodes that were given up before they were ever ready.
+    """
 
     def __init__(self, stack: str, logs: aws.cloudwatch.LogGroup) -> None:
-        name = resource_name(stack, "control-fallback-metric")
-        super().__init__("goldenfleet:stack:FallbackMetric", name)
+        self._stack = stack
+        self._logs = logs
+        super().__init__("goldenfleet:stack:ControlMetrics", resource_name(stack, "control-metrics"))
+        self._metric("control-fallback-metric", "fallback.decided", ABOVE_BASE, "$.above")
+        self._metric("control-given-up-metric", "nodes.given_up", GIVEN_UP, "$.count")
+        self.register_outputs({})
+
+    def _metric(self, part: str, event: str, name: str, value: str) -> None:
         aws.cloudwatch.LogMetricFilter(
-            name,
-            log_group_name=logs.name,
-            pattern='{ $.event = "fallback.decided" }',
+            resource_name(self._stack, part),
+            log_group_name=self._logs.name,
+            pattern=f'{{ $.event = "{event}" }}',
             metric_transformation=aws.cloudwatch.LogMetricFilterMetricTransformationArgs(
                 namespace=NAMESPACE,
-                name=ABOVE_BASE,
-                value="$.above",
+                name=name,
+                value=value,
                 dimensions={STACK_DIMENSION: "$.stack", TIER_DIMENSION: "$.tier"},
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.register_outputs({})

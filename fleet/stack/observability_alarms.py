@@ -14,6 +14,7 @@ from fleet.stack.observability_names import (
     ABOVE_BASE,
     FAILED,
     FIRST_TOKEN,
+    GIVEN_UP,
     Metric,
     StackNames,
     T,
@@ -25,7 +26,7 @@ from fleet.stack.settings import Settings
 
 RUNBOOK = "docs/oncall.md"
 COMPOSITE = "clients-notice"
-UNHEALTHY = "unhealthy"
+NEVER_READY, UNHEALTHY = "never-ready", "unhealthy"
 
 Comparison = Literal["GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold"]
 
@@ -61,6 +62,7 @@ class AlarmPlan(Generic[T]):
 def alarms(settings: Settings, names: StackNames[T], tier_names: Mapping[str, T]) -> tuple[AlarmPlan[T], ...]:
     """`tier_names` gives each tier's name as what `T` is."""
     of_tiers = [plan for tier in names.tiers for plan in _of_tier(tier, settings)]
+    of_tiers += [_of_given_up(names.stack, tier_names[tier.name], tier.name) for tier in settings.tiers]
     of_tiers += [
         _of_fallback(names.stack, tier_names[tier.name], tier.name)
         for tier in settings.tiers
@@ -80,7 +82,7 @@ def fails_rollout(plan: AlarmPlan[T], tier: str, gateway: str) -> bool:
     """Whether a rollout of `tier` goes back when the alarm rings: clients notice it, or it is the tier's."""
     if plan.clients_notice:
         return plan.tier in (tier, gateway)
-    return plan.tier == tier and plan.part == UNHEALTHY
+    return plan.tier == tier and plan.part in (NEVER_READY, UNHEALTHY)
 
 
 def series(plans: tuple[AlarmPlan[T], ...]) -> int:
@@ -195,6 +197,20 @@ def _of_tier(tier: TierNames[T], settings: Settings) -> Iterator[AlarmPlan[T]]:
         periods=30,
         of_them=30,
         comparison="GreaterThanOrEqualToThreshold",
+    )
+
+
+def _of_given_up(stack: T, tier: T, name: str) -> AlarmPlan[T]:
+    """AWS tries a rollout whose nodes never get ready for an hour; with this alarm, for a grace period."""
+    return AlarmPlan(
+        part=NEVER_READY,
+        tier=name,
+        meaning=f"{name} nodes were given up before they were ever ready",
+        runbook=NEVER_READY,
+        metrics={"nodes": of_nodes(stack, tier, GIVEN_UP, "Maximum")},
+        threshold=0,
+        periods=1,
+        of_them=1,
     )
 
 

@@ -15,6 +15,7 @@ from fleet.stack.observability_names import (
     DRAINING,
     FAILED,
     FIRST_TOKEN,
+    GIVEN_UP,
     IN_FLIGHT,
     NODE_MINUTES,
     NOTICES,
@@ -136,6 +137,7 @@ def _of_tier(stack: str, tier: TierNames[str]) -> Iterator[Graph]:
         [
             _series(tier.of_balancer("HealthyHostCount", "Minimum"), "healthy"),
             _series(tier.of_balancer("UnHealthyHostCount", "Maximum"), "unhealthy"),
+            _series(of_nodes(stack, tier.tier, GIVEN_UP, "Maximum"), "given up before they were ready"),
         ],
         label="nodes",
     )

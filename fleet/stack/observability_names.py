@@ -25,6 +25,8 @@ OPTIONS = ("on-demand", "spot")
 IN_FLIGHT = METRIC
 ABOVE_BASE = "OnDemandAboveBase"
 """Nodes on demand in spot's place: counted in the control handler's log, whenever it decides."""
+GIVEN_UP = "NodesGivenUp"
+"""Before they were ever ready: counted in the control handler's log, while it is news."""
 
 SERIES_OF_GATEWAYS = 10
 SERIES_OF_MODELS = 4

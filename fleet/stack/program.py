@@ -15,7 +15,7 @@ from fleet.stack.control_identity import ControlIdentity
 from fleet.stack.edge import Edge, EdgePlan
 from fleet.stack.encryption import Account, OwnKey
 from fleet.stack.endpoints import Endpoints
-from fleet.stack.fallback_ticks import FallbackMetric, FallbackTicks
+from fleet.stack.fallback_ticks import ControlMetrics, FallbackTicks
 from fleet.stack.firewall import CONTROL, ENDPOINTS, HTTP, HTTPS, MODEL_BALANCER, PUBLIC_BALANCER, Firewall
 from fleet.stack.identity import bounding
 from fleet.stack.image import Image, published
@@ -100,7 +100,7 @@ def build(settings: Settings) -> None:
     place = Place(ground.network.private_subnet_ids, control_group, control)
     handler = Control(stack, ground.notices, logs, place)
     FallbackTicks(stack, [tier.name for tier in settings.tiers], handler.function)
-    FallbackMetric(stack, logs.group)
+    ControlMetrics(stack, logs.group)
     outputs.export(settings.edge.domain, public, ground.notices, made, control, control_group)
 
 
@@ -168,7 +168,7 @@ def _image(settings: Settings, tier: GatewayTier | ModelTier) -> Image:
 
 def _ground(settings: Settings) -> Ground:
     weights = [prefix for tier in settings.models for prefix in tier.weights_from]
-    network = Network(settings.stack, settings.network, settings.most_nodes, weights)
+    network = Network(settings.stack, settings.network, settings.room, weights)
     ports = [HTTP] if settings.edge.certificate_arn is None else [HTTPS, HTTP]
     firewall = Firewall(
         settings.stack,

@@ -14,7 +14,7 @@ from fleet.oncall.snapshot import Snapshot
 RULES: Final = ("interruption", "maintenance", "rebalance", "state", "termination")
 """Parts of the names of the rules that bring notices; a test compares them with the Pulumi program's."""
 OF_GATEWAYS: Final = ("balancer-errors", "errors", "first-token", "lost")
-OF_TIERS: Final = ("empty", "full", "short", "unhealthy")
+OF_TIERS: Final = ("empty", "full", "never-ready", "short", "unhealthy")
 ON_FALLBACK: Final = "on-fallback"
 """Of tiers that fall back to on demand."""
 OF_STACK: Final = (

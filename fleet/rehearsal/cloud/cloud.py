@@ -30,6 +30,7 @@ from fleet.rehearsal.cloud import (
     instances,
     lambdas,
     launching,
+    log_metrics,
     policies,
     refresh,
     routing,
@@ -265,6 +266,7 @@ class Cloud:
         routing.install(patches)
         speed.install(patches)
         alarms.install(patches)
+        log_metrics.install(patches)
         lambdas.install(patches)
         server.install(self._closing.is_set, patches)
 
@@ -296,6 +298,7 @@ class Cloud:
             self._take_results()
             instances.advance(world, self._metadata)
             targets.expire(world)
+            log_metrics.judge(world)
             for group in list(world.groups.values()):
                 reconcile(world, group)
             probes = health.due(world)

@@ -15,6 +15,7 @@ from fleet.rehearsal.nodes import REGION
 from fleet.rehearsal.resources import Aws
 from fleet.rehearsal.scenarios.scenario import Outcome, Stage
 from fleet.stack.naming import image_parameter
+from fleet.stack.observability_alarms import NEVER_READY as NEVER_READY_ALARM
 
 if TYPE_CHECKING:
     from fleet.rehearsal.plan import Checked
@@ -111,7 +112,10 @@ class _Story:
         self._until_over(act, _ROLLED_BACK, self._patience(whole=False) + self._real(PATIENCE_SECONDS))
         self._expect_images({good})
         self._tell("never ready, rolled back", act)
-        self._say(f"(no progress for {PATIENCE_SECONDS:g} s of AWS's time; AWS itself gives it an hour)")
+        self._say(f"never ready: {act.reason}")
+        # Without the control handler nobody counts the nodes that are given up, and AWS's hour is left.
+        if self.stage.checked.plan.watchers != "imds" and NEVER_READY_ALARM not in act.reason:
+            raise RehearsalError(f"no alarm on nodes that never got ready sent the image back: {act.reason}")
         self._expect_no_changes("after a rollback: what was refused is not tried again")
         return act
 

@@ -192,6 +192,40 @@ def test_a_clock_that_was_ahead() -> None:
     assert decide(state, RULES, Memory(3, NOW + 1e6), NOW).again_s == pytest.approx(600)
 
 
+# ---- beside a rollout, while which AWS refuses every change of the base
+
+SHORT = Memory(1, NOW - 100, short_since=NOW - 60)
+
+
+def test_a_shortage_while_a_rollout_runs() -> None:
+    """It waits ten times as long as any, remembers since when, and then the rollout gives way."""
+    running = short(rollout="runs")
+    waits = decide(running, RULES, SHORT, NOW)
+    assert (waits.base, waits.memory, waits.cancels_rollout) == (1, SHORT, False)
+    assert waits.again_s == pytest.approx(240.0)
+    later = decide(replace(running, spot_failures=(NOW + 230,)), RULES, waits.memory, NOW + 240)
+    assert (later.base, later.cancels_rollout) == (3, True)
+    assert later.why == "2 of spot missing; the rollout gives way"
+
+
+def test_a_shortage_while_a_rollout_goes_back() -> None:
+    """What is taken away may be harmful: that is stopped by a person alone."""
+    waits = decide(short(rollout="goes back"), RULES, replace(SHORT, short_since=NOW - 9000), NOW)
+    assert (waits.base, waits.cancels_rollout) == (1, False)
+
+
+def test_what_is_no_shortage_waits_for_a_rollouts_end() -> None:
+    """A step down, or a base that `up` has just raised: nothing is missing, so nothing gives way."""
+    whole = short(rollout="runs", spot=4, base=3, on_demand=3)
+    raised = Memory(3, NOW - 10_000)
+    assert decide(replace(whole, spot=2, spot_failures=()), RULES, raised, NOW).base == 3
+    configured = short(rollout="runs", spot=4)
+    for memory in (None, Memory(1, NOW - 100, short_since=NOW - 9000)):
+        waits = decide(configured, replace(RULES, base=3), memory, NOW)
+        assert (waits.base, waits.cancels_rollout) == (1, False)
+        assert waits.memory is None or waits.memory.short_since is None
+
+
 # ---- all states
 
 counts = st.integers(0, 30)
@@ -214,6 +248,7 @@ def tiers(draw: st.DrawFn) -> tuple[TierState, Rules, Memory | None]:
         on_demand_failures=tuple(draw(st.lists(times, max_size=2))),
         largest=draw(st.sampled_from((1, 1, 4))),
         smallest=draw(st.sampled_from((1, 1, 2))),
+        rollout=draw(st.sampled_from(("none", "none", "runs", "goes back"))),
     )
     base = draw(st.integers(0, 20))
     rules = Rules(
@@ -241,6 +276,8 @@ def test_bounds(tier: tuple[TierState, Rules, Memory | None]) -> None:
         assert least <= decision.base <= max(least, min(rules.most, state.maximum))
         assert decision.memory is not None
         assert decision.memory.base == decision.base
+        assert decision.cancels_rollout == (state.rollout == "runs")
+        assert state.rollout != "goes back"
 
 
 @given(tiers())
@@ -249,6 +286,8 @@ def test_idempotent(tier: tuple[TierState, Rules, Memory | None]) -> None:
     """Asked again once its decision is carried out, at the same moment, it changes nothing more."""
     state, rules, memory = tier
     first = decide(state, rules, memory, NOW)
+    if first.cancels_rollout:
+        state = replace(state, rollout="none")
     second = decide(replace(state, base=first.base), rules, first.memory, NOW)
     assert second.base == first.base
     third = decide(replace(state, base=first.base), rules, second.memory, NOW)

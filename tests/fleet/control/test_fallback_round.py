@@ -296,3 +296,61 @@ def test_a_step_in_vain_ends_nobody(tier: Any) -> None:
     whys = [line["why"] for line in tier.logged("fallback.decided")]
     assert "trying whether spot is back" in whys
     assert "spot is not back" in whys
+
+
+# ---- beside a rollout
+
+
+def _roll_out(fleet: Any) -> None:
+    """One node is new, and the rollout stops for an hour to be looked at."""
+    policy = _described(fleet)["MixedInstancesPolicy"]
+    named = policy["LaunchTemplate"]["LaunchTemplateSpecification"]
+    image = fleet.cloud.register_image("model-cpu", "lab", "dev")
+    boto3.client("ec2").create_launch_template_version(
+        LaunchTemplateId=named["LaunchTemplateId"],
+        LaunchTemplateData={"ImageId": image, "InstanceType": "c7i.large"},
+    )
+    policy["LaunchTemplate"]["LaunchTemplateSpecification"] = {
+        "LaunchTemplateId": named["LaunchTemplateId"],
+        "Version": "2",
+    }
+    boto3.client("autoscaling").start_instance_refresh(
+        AutoScalingGroupName=fleet.group,
+        DesiredConfiguration={"MixedInstancesPolicy": policy},
+        Preferences={
+            "MinHealthyPercentage": 100,
+            "MaxHealthyPercentage": 110,
+            "InstanceWarmup": 0,
+            "CheckpointPercentages": [25, 100],
+            "CheckpointDelay": 3600,
+            "AutoRollback": True,
+        },
+    )
+    fleet.settle()
+    assert "Checkpoint" in _rollout(fleet)["StatusReason"]
+
+
+def _rollout(fleet: Any) -> dict[str, Any]:
+    found = boto3.client("autoscaling").describe_instance_refreshes(AutoScalingGroupName=fleet.group)
+    return dict(found["InstanceRefreshes"][0])
+
+
+def test_a_shortage_during_a_rollout(tier: Any) -> None:
+    """The rollout has five minutes; then it is cancelled, and the tier is whole on demand, of what it was."""
+    _roll_out(tier)
+    tier.cloud.run_short(seconds=6000, group=tier.group)
+    _take_spot(tier, 3)
+    assert set(_minutes(tier, 4)) == {0}
+    assert _rollout(tier)["Status"] == "InProgress"
+    assert _minutes(tier, 4)[-1] == 3
+    assert _rollout(tier)["Status"] == "Cancelled"
+    assert _options(tier) == {"spot": 1, "on-demand": 3}
+    assert [line["tier"] for line in tier.logged("rollout.cancelled")] == [tier.group]
+    # The base was not even asked for while AWS would have refused it.
+    assert tier.logged("fallback.failed") == []
+
+
+def test_a_rollout_that_ends_as_it_is_cancelled(tier: Any) -> None:
+    """There is nothing to cancel any more, and nothing fails."""
+    FallbackAccount("lab").cancel_rollout(tier.group)
+    assert FallbackAccount("lab").rollout(tier.group) == "none"

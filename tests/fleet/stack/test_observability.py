@@ -51,6 +51,7 @@ OURS = {
     node_metrics.RESUMED,
     observability_names.IN_FLIGHT,
     observability_names.ABOVE_BASE,
+    observability_names.GIVEN_UP,
 }
 STATISTIC = re.compile(r"Average|Maximum|Minimum|SampleCount|Sum|p\d{1,2}(\.\d{1,2})?")
 PERIODS = {1, 5, 10, 20, 30, *range(60, 86401, 60)}

@@ -37,7 +37,7 @@ class Aws:
     def __init__(self, client: Callable[[str], Any]) -> None:
         self.ec2, self.asg, self.elb = client("ec2"), client("autoscaling"), client("elbv2")
         self.sqs, self.events, self.ssm = client("sqs"), client("events"), client("ssm")
-        self.iam, self.cloudwatch = client("iam"), client("cloudwatch")
+        self.iam, self.cloudwatch, self.logs = client("iam"), client("cloudwatch"), client("logs")
         self.image = self.ec2.register_image(Name="image", RootDeviceName="/dev/xvda")["ImageId"]
         self.vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         self.subnets = [self._subnet(number, zone) for number, zone in enumerate("abc")]
