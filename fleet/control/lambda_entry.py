@@ -30,14 +30,15 @@ from fleet.control.fallback_account import FallbackAccount
 from fleet.control.fallback_round import Fallback
 from fleet.control.handler import Handler, message_of
 from fleet.control.log import Log
+from fleet.control.notices import is_instance
 from fleet.control.perform import Again, side_by_side
 from fleet.control.queue import put_back
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# A question names as many instances as one answer of 6 MB surely holds.
-_MOST_ASKED: Final = 500
+# Fifty nodes are asked at a time: where all of these hang, the function still has time to say so.
+_MOST_ASKED: Final = 300
 LOST_S: Final = 20.0
 """After so long a batch comes back that nobody answered for: a little longer than the function may take."""
 
@@ -104,7 +105,7 @@ class Service:
 
     def _states(self, instances: object) -> dict[str, Any]:
         """By instance id: what its node says of itself, or `error`."""
-        if not isinstance(instances, list) or not all(isinstance(one, str) for one in instances):
+        if not isinstance(instances, list) or not all(is_instance(one) for one in instances):
             return {"error": "instances must be a list of instance ids"}
         if len(instances) > _MOST_ASKED:
             return {"error": f"ask for {_MOST_ASKED} instances at most"}

@@ -216,7 +216,7 @@ def _affected(entities: object) -> list[str]:
     """Ids of instances that are still to be changed, each once."""
     listed = entities if isinstance(entities, list) else []
     named = [each for each in listed if isinstance(each, Mapping) and each.get("status") != "RESOLVED"]
-    return list(dict.fromkeys(one for each in named if _is_instance(one := each.get("entityValue"))))
+    return list(dict.fromkeys(one for each in named if is_instance(one := each.get("entityValue"))))
 
 
 def _begins(text: object) -> float | None:
@@ -258,12 +258,13 @@ def _text(holder: Mapping[str, object], name: str) -> str:
 
 def _instance(holder: Mapping[str, object], name: str) -> str:
     value = holder.get(name)
-    if not _is_instance(value):
+    if not is_instance(value):
         raise _Unreadable(f"a {name} that is no instance's")
     return value
 
 
-def _is_instance(value: object) -> TypeGuard[str]:
+def is_instance(value: object) -> TypeGuard[str]:
+    """Whether it is the id of one."""
     return isinstance(value, str) and _INSTANCE_ID.fullmatch(value) is not None
 
 

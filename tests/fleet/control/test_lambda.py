@@ -116,7 +116,7 @@ class _OutOfTimeError(BaseException):
     """As when Lambda ends a function: nothing of it can answer for that."""
 
 
-@pytest.mark.parametrize("instances", ["i-1", [1], ["i-1"] * 501, None])
+@pytest.mark.parametrize("instances", ["i-1", [1], ["*"], ["i-1"] * 301, None])
 def test_a_question_that_makes_no_sense(fleet: Any, instances: object) -> None:
     """It is answered with what is wrong."""
     assert "error" in _service(fleet).answer({"ask": "states", "instances": instances})
