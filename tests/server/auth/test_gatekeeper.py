@@ -160,3 +160,23 @@ def test_failures_are_forgotten(clock: Any) -> None:
     assert failures.remembered == 10_000
     assert not failures.blocked("0")
     assert failures.blocked("10049")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:DB8:1:2:0:0:0:9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("not an address", "nor this", False),
+    ],
+)
+def test_failures_count_by_who_holds_the_address(clock: Any, first: str, second: str, same: bool) -> None:
+    """An IPv6 subnet is one peer: with 2^64 addresses nobody would ever be wrong twice."""
+    failures = Failures(clock, 1)
+    failures.add(first)
+    assert failures.blocked(second) is same
