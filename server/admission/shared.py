@@ -13,6 +13,10 @@ _TIMEOUT_S = 0.25
 _CONNECTIONS = 32
 _RETRY_S = 5.0
 _FLUSH_S = 1.0
+# While Redis is away debts are kept only so far, in capacities of a minute: what was let in then was within
+# the gateway's own limit, and nobody is to be refused for more than a minute after it, however long it was.
+_MOST_OWED = 2
+_MOST_OWERS = 10_000
 
 # One round trip for all of a request's rates: fill, pay debts, look, and take from all or from none.
 # Redis' own clock counts, so that gateways' need not agree.
@@ -93,7 +97,7 @@ class SharedMeter:
         self._local.charge(rates, tokens)
         for rate in rates:
             if rate.kind == "tokens":
-                self._owed[rate] = self._owed.get(rate, 0) + tokens
+                self._owe(rate, tokens)
 
     async def run(self) -> None:
         """For ever: pay what is owed."""
@@ -131,7 +135,7 @@ class SharedMeter:
             # Also when the client left: whether it was paid is not known, and a debt is better paid twice.
             for rate, debt in zip(rates, owed, strict=True):
                 if debt:
-                    self._owed[rate] = self._owed.get(rate, 0) + debt
+                    self._owe(rate, debt)
             raise
         self._back()
         left = [
@@ -139,6 +143,19 @@ class SharedMeter:
             for rate, level in zip(rates, levels, strict=True)
         ]
         return Verdict(float(wait), rates[int(reached) - 1].kind, left)
+
+    def _owe(self, rate: Rate, tokens: int) -> None:
+        owed = self._owed.get(rate, 0) + tokens
+        if not self.available:
+            owed = min(owed, _MOST_OWED * rate.capacity)
+            if rate not in self._owed and len(self._owed) >= _MOST_OWERS:
+                del self._owed[next(iter(self._owed))]
+        self._owed[rate] = owed
+
+    @property
+    def owing(self) -> int:
+        """Limits of which something is yet to be paid."""
+        return len(self._owed)
 
     def _lost(self, exc: Exception) -> None:
         self._away_until = self._clock() + _RETRY_S

@@ -190,6 +190,31 @@ async def test_debts_outlast_an_outage(make: Any, server: Server) -> None:
     assert (await make().take([TOKENS], 1)).wait_s > 50
 
 
+async def test_a_long_outage_is_not_paid_for_longer_than_a_minute(make: Any, server: Server) -> None:
+    """What was let in meanwhile was within the gateway's own limit; ten minutes of it are no debt of ten."""
+    meter = make()
+    server.stop()
+    await meter.take([TOKENS], 1)
+    for _ in range(10):
+        meter.charge([TOKENS], TOKENS.capacity)
+    server.start()
+    meter._clock.now += 5
+    await meter.flush()
+    assert 30 < (await make().take([TOKENS], 1)).wait_s <= 61
+
+
+async def test_debts_of_an_outage_are_bounded_in_number() -> None:
+    """However many owners there are while Redis is away, those of ten thousand are kept."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        meter = SharedMeter(f"redis://127.0.0.1:{sock.getsockname()[1]}", LocalMeter(Clock()), Clock(), Log())
+        await meter.take([TOKENS], 1)
+        for number in range(10_050):
+            meter.charge([Rate(f"{{{number}}}:tokens", "tokens", 60)], 1)
+        assert meter.owing == 10_000
+        await meter.aclose()
+
+
 async def test_a_redis_that_does_not_answer_costs_a_quarter_of_a_second_at_most() -> None:
     """Once in five seconds: the request that finds out waits, others do not."""
     clock, log = Clock(), Log()
