@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from server.access_log import AccessLog
+from server.admission.admission import Ticket
 from server.attempts import Fleet, Limits
 from server.catalogue import Catalogue, ListingReader
 from server.discovery import Found, Source, open_sources, watch
@@ -144,7 +145,8 @@ class App:
         except ClientGone:
             outcome, status = CLIENT_GONE, None
         except asyncio.CancelledError:
-            outcome, status = CLIENT_GONE, None
+            refusal = exchange.refusal
+            outcome, status = (CLIENT_GONE, None) if refusal is None else (refusal.code, refusal.status)
             raise
         finally:
             seen.ended(outcome, status)
@@ -159,10 +161,7 @@ class App:
             ticket = await self._entrance.admission.admit(call.principal, call.exchange.request)
             try:
                 call.headers.extend(ticket.headers)
-                body = await self._body(call) if route.body else b""
-                if not ticket.try_slot():
-                    async with self._handover.within(call.deadline_s):
-                        await ticket.slot(call.deadline_s)
+                body = await self._placed(route, call, ticket)
                 call.observation.admitted(ticket.first_token)
                 call.ticket = ticket
                 await self._serve(route, call, body)
@@ -174,6 +173,17 @@ class App:
                 ticket.end(call.observation.prompt_tokens, call.observation.completion_tokens)
         finally:
             self._drain.exit()
+
+    async def _placed(self, route: Route, call: Call, ticket: Ticket) -> bytes:
+        """The body, once there is a place for it; both within the request's time."""
+        here = call.exchange.request.complete or not route.body
+        if here and ticket.try_slot():
+            return await self._body(call) if route.body else b""
+        async with self._handover.within(call.deadline_s, self._fleet.clock() - call.began):
+            body = await self._body(call) if route.body else b""
+            if not ticket.try_slot():
+                await ticket.slot(call.deadline_s)
+        return body
 
     async def _serve(self, route: Route, call: Call, body: bytes) -> None:
         self._fleet.budget.begin()

@@ -12,6 +12,8 @@ from server.errors import DeadlineExceeded, NodeDraining
 _RECHECK_S = 1.0
 # How late a deadline may be noticed. One timer serves all requests: none has one of its own.
 _TICK_S = 0.05
+# Time that was spent before counts in steps of this, so that most requests have one length.
+_SPENT_STEP_S = 0.25
 
 
 class Handover:
@@ -21,9 +23,11 @@ class Handover:
         self._running: dict[float, dict[Scope, None]] = {}
         self._ticking = False
 
-    def within(self, seconds: float) -> Scope:
-        """Bounds what runs inside. Raises DeadlineExceeded, or NodeDraining at the handover."""
-        return Scope(self, seconds)
+    def within(self, seconds: float, spent_s: float = 0.0) -> Scope:
+        """Bounds what runs inside, `spent_s` of whose seconds are over, to a quarter of one. Raises
+        DeadlineExceeded, or NodeDraining at the handover.
+        """
+        return Scope(self, max(0.0, seconds - spent_s // _SPENT_STEP_S * _SPENT_STEP_S))
 
     async def watch(self) -> None:
         """For ever: end what runs as soon as the drain says so."""

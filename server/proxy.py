@@ -21,7 +21,7 @@ from server.errors import (
     refusal_headers,
 )
 from server.faces import Face, TgiFace, openai_face, speaks_tgi_chat, tgi_chat_answer
-from server.handover import Handover
+from server.handover import Handover, Scope
 from server.http.exchange import Exchange
 from server.http.headers import Headers
 from server.http.upstream import Push
@@ -32,7 +32,7 @@ from server.retry import Failure
 from server.upstreams import Node
 from server.wire import tgi
 from server.wire.jsonbody import Json, dump
-from server.wire.openai import Generation, read_generation, upstream_unary
+from server.wire.openai import Generation, check_answer, read_generation, upstream_unary
 from server.wire.sse import DONE, Event
 from server.wire.usage import answer_of, prompt_of, read_usage
 from server.wire.whole_events import WholeEvents
@@ -104,7 +104,7 @@ class Proxy:
         if request.stream:
             await self._stream(call, request.generation, face)
             return
-        async with self._handover.within(call.deadline_s):
+        async with self._within(call):
             relay = Relay(
                 self._fleet,
                 self._attempts(call, request.generation),
@@ -166,7 +166,7 @@ class Proxy:
                 call.upstream_headers(stream=True),
                 call.observation,
             )
-            async with self._handover.within(call.deadline_s):
+            async with self._within(call):
                 await relay.run()
 
     async def _whole(
@@ -175,7 +175,7 @@ class Proxy:
         """An answer that is complete before any of it is passed on: whatever goes wrong can be retried."""
         call.ticket.unary()
         attempts = self._attempts(call, generation)
-        async with self._handover.within(call.deadline_s):
+        async with self._within(call):
             while True:
                 node = await attempts.next_node()
                 try:
@@ -190,8 +190,13 @@ class Proxy:
         expects: Expects = "answer" if method == "POST" else "listing"
         async with attempts.ask(node, method, target, headers, body, expects) as response:
             answer = await response.read(self._fleet.limits.max_response_bytes)
+            if method == "POST":
+                check_answer(answer)
             self._fleet.nodes.succeeded(node)
             return passed_headers(response.headers), answer
+
+    def _within(self, call: Call) -> Scope:
+        return self._handover.within(call.deadline_s, self._fleet.clock() - call.began)
 
     def _attempts(self, call: Call, generation: Generation | None) -> Attempts:
         return Attempts(self._fleet, call.began + call.deadline_s, call.observation, generation)
@@ -238,7 +243,7 @@ class EngineProxy(Proxy):
             await call.exchange.respond(200, [*headers, *call.headers], body)
             return
         face = openai_face(generation, call.request_id)
-        async with _Stream(call, face, self._heartbeat_s) as outlet, self._handover.within(call.deadline_s):
+        async with _Stream(call, face, self._heartbeat_s) as outlet, self._within(call):
             await self._pass_stream(call, generation, raw, outlet)
 
     async def _pass_stream(self, call: Call, generation: Generation, raw: bytes, outlet: Outlet) -> None:

@@ -182,6 +182,8 @@ class ServerConnection(asyncio.Protocol):
         self._refusal = refusal
         broken, self._incoming = self._incoming, None
         if broken is not None and broken is self._active:
+            if not broken.started:
+                broken.refusal = refusal
             self._cancel()
             return
         if broken is not None:

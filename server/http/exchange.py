@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from server.http.errors import BodyTooLarge, ClientGone
-from server.http.framing import ResponseHead
+from server.http.framing import Refusal, ResponseHead
 from server.http.headers import Headers, RawHeaders
 
 
@@ -101,7 +101,7 @@ class Request:
 class Exchange:
     """One request and its response, in the order: start, write..., end. Or abort, at any point."""
 
-    __slots__ = ("_sent", "_wire", "closed", "head", "keep_alive", "request", "version")
+    __slots__ = ("_sent", "_wire", "closed", "head", "keep_alive", "refusal", "request", "version")
 
     def __init__(self, wire: Wire, request: Request, version: str, *, keep_alive: bool) -> None:
         self.request = request
@@ -110,6 +110,8 @@ class Exchange:
         self.closed = False
         self._wire = wire
         self.head: ResponseHead | None = None
+        self.refusal: Refusal | None = None
+        """What the HTTP layer answers in the handler's place, which it has cancelled for it."""
         self._sent = 0
 
     @property

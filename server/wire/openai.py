@@ -129,6 +129,15 @@ def read_chunk(kind: Kind, chunk: Json) -> Delta:
     return delta
 
 
+def check_answer(raw: bytes) -> None:
+    """Raises WireError for a whole answer that is none. It goes on as it came: looked at, and not parsed, for
+    a proxy's page, half an answer and an error under 200 all lack one of these.
+    """
+    whole = raw[:64].lstrip().startswith(b"{") and raw[-64:].rstrip().endswith(b"}")
+    if not (whole and b'"choices"' in raw):
+        raise WireError("the node's answer is not a whole completion")
+
+
 @dataclass(frozen=True, slots=True)
 class EngineError:
     """An error event in an engine's stream; `refusal` is set when it is about the request itself."""

@@ -35,6 +35,12 @@ async def stream_then_hang(exchange: Exchange) -> None:
     await hang(exchange)
 
 
+def half_a_request(*headers: bytes) -> bytes:
+    """A completion whose body never comes to its end."""
+    lines = [b"POST /v1/completions HTTP/1.1", b"host: a", b"content-length: 50", *headers]
+    return b"\r\n".join(lines) + b'\r\n\r\n{"prompt'
+
+
 def body_of(answer: bytes) -> dict[str, object]:
     parsed: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return parsed
