@@ -17,6 +17,7 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     EndpointConnectionError,
     InvalidConfigError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -30,6 +31,7 @@ from fleet.oncall.errors import (
     Ambiguous,
     AwsFailed,
     CredentialsRefused,
+    Impossible,
     OnCallError,
     RegionUnknown,
     StackUnknown,
@@ -77,7 +79,19 @@ _REFUSED_KEYS = {
     "UnrecognizedClientException",
 }
 _NOT_ALLOWED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"}
-_THROTTLED = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
+# Each service has its own word: botocore, retries/standard.py.
+_THROTTLED = {
+    "EC2ThrottledException",
+    "LimitExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ class Aws:
         return f"--stack {self.stack}" + (" --rehearsal" if self.kept is not None else "")
 
     def client(self, service: str) -> Any:
-        """Raises RegionUnknown and CredentialsRefused."""
+        """Raises RegionUnknown, CredentialsRefused and Impossible."""
         with self._making, translated(f"make a client of {service}"):
             if service not in self._clients:
                 self._clients[service] = _client(self.session, self.kept, service)
@@ -140,20 +154,27 @@ def translated(operation: str) -> Iterator[None]:
     except ClientError as exc:
         raise _said_no(operation, exc) from exc
     except NoRegionError as exc:
-        hint = "Set AWS_REGION, or region in your profile; for a kept rehearsal give --rehearsal."
-        raise RegionUnknown("nothing says which AWS region to ask", hint) from exc
+        raise RegionUnknown("nothing says which AWS region to ask", _NAME_A_REGION) from exc
+    except InvalidRegionError as exc:
+        raise RegionUnknown(str(exc), _NAME_A_REGION) from exc
     except _NO_CREDENTIALS as exc:
         raise CredentialsRefused(f"there are no AWS credentials to use: {exc}", _LOG_IN) from exc
     except EndpointConnectionError as exc:
-        hint = "Check the network and AWS_ENDPOINT_URL; a kept rehearsal may have ended."
+        hint = "Check AWS_REGION, the network and AWS_ENDPOINT_URL; a kept rehearsal may have ended."
         raise AwsFailed(str(exc), hint, type(exc).__name__) from exc
     except BotoCoreError as exc:
-        raise AwsFailed(f"{operation} failed: {exc}", "Try again.", type(exc).__name__) from exc
+        hint = "Try again; if it stays so, check the network and your AWS configuration."
+        raise AwsFailed(f"{operation} failed: {exc}", hint, type(exc).__name__) from exc
+    except ValueError as exc:
+        # An endpoint that is no URL: when the client is made, or when it first asks.
+        raise Impossible(f"AWS cannot be asked: {exc}", "Check AWS_ENDPOINT_URL.") from exc
 
 
+_NAME_A_REGION = "Set AWS_REGION, or region in your profile; for a kept rehearsal give --rehearsal."
 _LOG_IN = (
-    "Log in (aws sso login), or set AWS_PROFILE; `aws sts get-caller-identity` tells who you are. For a kept "
-    "rehearsal give --rehearsal."
+    "Log in (aws sso login), or set AWS_PROFILE; `aws sts get-caller-identity` tells who you are. A region "
+    "that the account has not enabled refuses everybody: check AWS_REGION. For a kept rehearsal give "
+    "--rehearsal."
 )
 
 

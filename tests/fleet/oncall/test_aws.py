@@ -74,6 +74,22 @@ def test_no_region_is_exit_code_2(aws):
     assert "AWS_REGION" in result.stderr
 
 
+@pytest.mark.parametrize("region", ["us east 1", "us-east-1/"])
+def test_a_region_that_is_none_is_exit_code_2(aws, region):
+    """Misspelt beyond what could be a host's name."""
+    result = run("status", AWS_DEFAULT_REGION=region, AWS_REGION=region, AWS_ENDPOINT_URL=aws.url)
+    assert result.exit_code == 2
+    assert "AWS_REGION" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["foo", "http://", "http://127.0.0.1:99999", "http://[::1"])
+def test_an_endpoint_that_is_none_is_exit_code_2(url):
+    """With the variable that says so."""
+    result = run("status", AWS_ENDPOINT_URL=url)
+    assert result.exit_code == 2
+    assert "AWS_ENDPOINT_URL" in result.stderr
+
+
 def test_an_aws_that_is_not_there_is_exit_code_1(monkeypatch):
     """A refused connection, said plainly."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
