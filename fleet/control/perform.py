@@ -112,11 +112,12 @@ class Performer:
         self._admin_port: Final = admin_port
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """An outcome for each. A task that fails goes no further, but that a node which AWS takes, whatever
-        fails here, hears of it; the others go on."""
+        """An outcome for each. A task that fails goes no further, but for what AWS takes whatever fails here:
+        its replacement is asked for, and its node hears of it. The others go on.
+        """
         failed: dict[str, AwsFailed] = {}
         self._deregister(tasks, failed)
-        self._detach([task for task in tasks if task.notice.instance_id not in failed], failed)
+        self._detach(tasks, failed)  # by which Auto Scaling, too, takes it out of its target groups
         return side_by_side(lambda task: self._finish(task, failed.get(task.notice.instance_id)), tasks)
 
     def _deregister(self, tasks: Sequence[Task], failed: dict[str, AwsFailed]) -> None:

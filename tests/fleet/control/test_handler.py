@@ -231,7 +231,7 @@ def test_an_interruption_during_a_scale_in(fleet: Any) -> None:
 @pytest.mark.parametrize("action", ["DeregisterTargets", "DetachInstances", "DescribeInstances"])
 def test_a_throttled_account(fleet: Any, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     """A call that AWS throttles puts the notice back; when it is let through the notice is followed. Once the
-    instance is known its node hears at once, for AWS takes it whatever fails here; all is said and done once.
+    instance is known all else is done at once, for AWS takes it whatever fails here; each thing once.
     """
     victim = fleet.members()[0]
     node = fleet.listen(victim)
@@ -242,6 +242,7 @@ def test_a_throttled_account(fleet: Any, monkeypatch: pytest.MonkeyPatch, action
         assert throttling.refused >= 1
         assert fleet.waiting() == 1
         assert len(node.orders) == (action != "DescribeInstances")
+        assert len(fleet.logged("instance.detached")) == (action == "DeregisterTargets")
         assert "Throttling" in fleet.logged("notice.failed")[0]["error"]
         throttling.action = None
         monkeypatch.setenv("AWS_ENDPOINT_URL", fleet.cloud.endpoint_url)
