@@ -12,11 +12,11 @@ from fleet.stack.observability_alarms import AlarmPlan, alarms, series
 from fleet.stack.observability_names import SERIES_OF_GATEWAYS, SERIES_OF_MODELS, StackNames, TierNames
 from fleet.stack.settings import GatewayTier, ModelTier, Settings
 from fleet.stack.settings_files import read_config
+from fleet.stack.settings_network import INTERFACE_ENDPOINTS
 from fleet.stack.settings_purchase import Range
 from fleet.stack.volumes import IOPS_PER_MIBPS
 
-# Of endpoints.py, web_firewall.py, control.py and fallback_ticks.py, which import pulumi; a test compares.
-INTERFACE_ENDPOINTS = 9
+# Of web_firewall.py, control.py and fallback_ticks.py, which import pulumi; a test compares.
 WEB_FIREWALL_RULES = 3
 FUNCTION_GIB = 1
 LOOKS_AN_HOUR = 60

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
+import pulumi
 import pulumi_aws as aws
 
 from fleet.errors import SettingsError
 from fleet.stack.settings_base import NAMESPACE
-from fleet.stack.settings_network import ExistingNetwork
+from fleet.stack.settings_network import ExistingNetwork, Room
 
 _WHERE = f"{NAMESPACE}:network.existing"
 
@@ -33,20 +34,22 @@ class Subnet(NamedTuple):
     leads_in: bool
 
 
-def find(asked: ExistingNetwork, nodes: int) -> Found:
-    """Raises SettingsError with everything that does not fit; `nodes` is what one zone must have room for."""
+def find(asked: ExistingNetwork, room: Room) -> Found:
+    """Raises SettingsError with everything that does not fit."""
     public = [_look_up(id_) for id_ in asked.public_subnet_ids]
     private = [_look_up(id_) for id_ in asked.private_subnet_ids]
-    if said := list(problems(asked.vpc_id, public, private, nodes)):
+    if said := list(problems(asked.vpc_id, public, private, room)):
         raise SettingsError(
             "; ".join(said), "Correct the subnets, or remove existing to have a network made."
         )
+    for warning in crowded(private, room):
+        pulumi.log.warn(warning)
     blocks = tuple(subnet.block for subnet in public)
     return Found(asked.vpc_id, asked.public_subnet_ids, asked.private_subnet_ids, blocks)
 
 
-def problems(vpc_id: str, public: Sequence[Subnet], private: Sequence[Subnet], nodes: int) -> Iterator[str]:
-    """What keeps a stack of `nodes` from living there."""
+def problems(vpc_id: str, public: Sequence[Subnet], private: Sequence[Subnet], room: Room) -> Iterator[str]:
+    """What keeps a stack that needs `room` from living there."""
     for subnet in (*public, *private):
         if subnet.vpc_id != vpc_id:
             yield f"{subnet.id} is in {subnet.vpc_id}, and {_WHERE}.vpcId is {vpc_id}"
@@ -60,11 +63,23 @@ def problems(vpc_id: str, public: Sequence[Subnet], private: Sequence[Subnet], n
     for subnet in private:
         if subnet.leads_in:
             yield f"{subnet.id} of {_WHERE}.privateSubnetIds has a route to an internet gateway"
-        if subnet.free < nodes:
+        if (lacking := room.lacking_in(subnet.block)) > 0:
+            yield (
+                f"{subnet.id} of {_WHERE}.privateSubnetIds holds {room.addresses - lacking} addresses, and "
+                f"the tiers' capacity.max add up to {room}, all of which a spot drought may put there: lower "
+                f"max by {lacking} in all or name a larger subnet"
+            )
+
+
+def crowded(private: Sequence[Subnet], room: Room) -> Iterator[str]:
+    """What is no reason to refuse: the stack's own nodes take addresses, too, and it must be updated all the
+    same.
+    """
+    for subnet in private:
+        if subnet.free < room.addresses:
             yield (
                 f"{subnet.id} of {_WHERE}.privateSubnetIds has {subnet.free} free addresses, and the tiers' "
-                f"capacity.max add up to {nodes} nodes, all of which a spot drought may put there: lower max "
-                f"by {nodes - subnet.free} in all or name a larger subnet"
+                f"capacity.max add up to {room}: beside what this stack has there already, that may not fit"
             )
 
 

@@ -18,6 +18,7 @@ from fleet.stack.encryption import Account
 from fleet.stack.endpoints import s3_policy
 from fleet.stack.existing_network import Found, find
 from fleet.stack.naming import resource_name
+from fleet.stack.settings_network import Room
 
 ANYWHERE = "0.0.0.0/0"
 
@@ -33,13 +34,13 @@ class Network(pulumi.ComponentResource):
     public_blocks: Sequence[IPv4Network]
     """Where the load balancer's own addresses are from."""
 
-    def __init__(self, stack: str, plan: settings.Network, nodes: int, weights: Sequence[str]) -> None:
-        """`nodes` is how many a zone must have room for, `weights` where in S3 they read.
+    def __init__(self, stack: str, plan: settings.Network, room: Room, weights: Sequence[str]) -> None:
+        """`room` is what each zone must have, `weights` where in S3 nodes read.
 
         Raises SettingsError.
         """
         self._name = resource_name(stack, "network")
-        found = find(plan.existing, nodes) if plan.existing else None
+        found = find(plan.existing, room) if plan.existing else None
         super().__init__("goldenfleet:stack:Network", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
         if found is not None:

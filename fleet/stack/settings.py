@@ -22,7 +22,7 @@ from fleet.stack.settings_alarms import Alarms
 from fleet.stack.settings_base import NAMESPACE, Group, when
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
-from fleet.stack.settings_network import Network
+from fleet.stack.settings_network import INTERFACE_ENDPOINTS, Network, Room
 from fleet.stack.settings_security import Security
 from fleet.stack.settings_telemetry import Telemetry
 from fleet.stack.settings_tier import GatewayTier, ModelTier, Tier
@@ -136,6 +136,12 @@ class Settings(Group):
     def most_nodes(self) -> int:
         """Nodes of all tiers at their largest."""
         return sum(math.ceil(tier.capacity.max / tier.purchase.lightest) for tier in self.tiers)
+
+    @property
+    def room(self) -> Room:
+        """A balancer needs eight addresses free in each of its subnets ("Application Load Balancers")."""
+        endpoints = INTERFACE_ENDPOINTS if self.network.endpoints else 0
+        return Room(self.most_nodes, 8 * len(self.models) + endpoints + 1)
 
     @property
     def access_logs(self) -> bool:
@@ -259,12 +265,10 @@ def _network_problems(settings: Settings) -> Iterator[str]:
             )
     if network.existing is not None:
         return  # its subnets are looked at by `up`
-    # AWS keeps five addresses of every subnet; a spot drought in the other zones puts every node into one.
-    room = network.private_blocks[0].num_addresses - 5
-    nodes = settings.most_nodes
-    if nodes > room:
+    lacking = settings.room.lacking_in(network.private_blocks[0])
+    if lacking > 0:
         yield (
-            f"the tiers' capacity.max add up to {nodes} nodes, and a zone's subnet of "
-            f"{NAMESPACE}:network.cidr {network.cidr} holds {room}: lower max by {nodes - room} "
-            "in all or widen the network"
+            f"the tiers' capacity.max add up to {settings.room}, and a zone's subnet of "
+            f"{NAMESPACE}:network.cidr {network.cidr} holds {settings.room.addresses - lacking} addresses: "
+            f"lower max by {lacking} in all or widen the network"
         )

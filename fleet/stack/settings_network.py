@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -13,6 +13,32 @@ from fleet.stack.settings_base import Group, when
 VpcId = Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]{8,17}$")]
 SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]
 SubnetIds = Annotated[tuple[SubnetId, ...], Field(min_length=2, max_length=6)]
+
+
+INTERFACE_ENDPOINTS = 9
+"""Of endpoints.py, each with an address in each zone; a test compares."""
+
+AWS_KEEPS = 5
+"""Addresses of every subnet ("Subnet CIDR blocks", VPC guide)."""
+
+
+class Room(NamedTuple):
+    """Addresses that each zone's subnet of nodes must have: spot may be dry in all other zones."""
+
+    nodes: int
+    beside: int
+    """Of model tiers' balancers, endpoints and the control function."""
+
+    @property
+    def addresses(self) -> int:
+        return self.nodes + self.beside
+
+    def lacking_in(self, block: IPv4Network) -> int:
+        """How many `block` has too few; at most 0 where there are enough."""
+        return self.addresses - (block.num_addresses - AWS_KEEPS)
+
+    def __str__(self) -> str:
+        return f"{self.nodes} nodes, beside which balancers, endpoints and control take {self.beside}"
 
 
 class ExistingNetwork(Group):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fleet.cost import PriceUnknown, bundled_table, make_bill
-from fleet.cost.stack import FUNCTION_GIB, INTERFACE_ENDPOINTS, LOOKS_AN_HOUR, materials_of, region_of
+from fleet.cost.stack import FUNCTION_GIB, LOOKS_AN_HOUR, materials_of, region_of
 from fleet.stack.settings import Settings, load_settings
+from fleet.stack.settings_network import INTERFACE_ENDPOINTS
 from tests.fleet.stack.conftest import PROJECT, STACKS, parsed
 
 

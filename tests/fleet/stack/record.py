@@ -26,6 +26,7 @@ SUBNETS = {
     "subnet-0000000d": ("us-east-1b", 200, None),
     "subnet-0000000e": ("us-east-1b", 5, "rtb-private"),
 }
+SMALL = 12
 ROUTES = {
     "rtb-public": [{"cidrBlock": "0.0.0.0/0", "gatewayId": "igw-1"}],
     "rtb-private": [{"cidrBlock": "0.0.0.0/0", "natGatewayId": "nat-1", "gatewayId": ""}],
@@ -87,7 +88,8 @@ def _subnet(subnet_id: str) -> Any:
     if subnet_id not in SUBNETS:
         return {}, [("id", "InvalidSubnetID.NotFound")]
     zone, free, _ = SUBNETS[subnet_id]
-    block = f"10.7.{list(SUBNETS).index(subnet_id)}.0/24"
+    small = free < SMALL
+    block = f"10.7.{list(SUBNETS).index(subnet_id)}.0/{28 if small else 24}"
     return {
         "id": subnet_id,
         "vpcId": "vpc-0000000a",

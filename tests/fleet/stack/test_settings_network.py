@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
+from fleet.stack.existing_network import Subnet, crowded, problems
 from fleet.stack.settings import Settings
+from fleet.stack.settings_network import Room
 from tests.fleet.stack.given import GOOD, changed, refusal
 
 EXISTING = {
@@ -83,5 +86,22 @@ def test_nodes_must_fit_into_one_zone() -> None:
     """The sum of the tiers' max is held against a zone's subnet, with how many are too many."""
     config = changed("network.cidr", "10.0.0.0/19")
     config["goldenfleet:tiers"][1]["capacity"]["max"] = 600
-    assert "add up to 604 nodes" in refusal(config)
-    assert "holds 507: lower max by 97" in refusal(config)
+    assert "add up to 604 nodes, beside which balancers, endpoints and control take 9" in refusal(config)
+    assert "holds 507 addresses: lower max by 106" in refusal(config)
+    config["goldenfleet:tiers"][1]["capacity"]["max"] = 494
+    assert Settings.from_config("dev", config)
+    config["goldenfleet:network"] |= {"endpoints": True}
+    assert "control take 18, and" in refusal(config)
+
+
+def test_addresses_that_the_stack_itself_has_taken_do_not_stop_its_update() -> None:
+    """A subnet is refused for its size; for what is free in it there is a warning, if it is little."""
+    block, room = IPv4Network("10.7.0.0/24"), Room(nodes=200, beside=9)
+    private = [Subnet("subnet-1", "vpc-1", "us-east-1a", block, 60, leads_in=False)]
+    assert list(problems("vpc-1", [], private, room)) == []
+    (warning,) = crowded(private, room)
+    assert "subnet-1 of goldenfleet:network.existing.privateSubnetIds has 60 free addresses" in warning
+    assert not list(crowded([private[0]._replace(free=209)], room))
+    (refused,) = problems("vpc-1", [], private, Room(nodes=250, beside=9))
+    assert "holds 251 addresses" in refused
+    assert "lower max by 8 in all" in refused

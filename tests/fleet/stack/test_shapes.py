@@ -226,8 +226,8 @@ def test_without_a_way_out_nodes_have_no_route_to_the_world(shape: Shape) -> Non
             "one zone",
             "privateSubnetIds has two subnets of one zone (us-east-1b, us-east-1b): name one a zone",
         ),
-        ("one zone", "subnet-0000000e of goldenfleet:network.existing.privateSubnetIds has 5 free addresses"),
-        ("one zone", "add up to 11 nodes, all of which a spot drought may put there: lower max by 6 in all"),
+        ("one zone", "subnet-0000000e of goldenfleet:network.existing.privateSubnetIds holds 11 addresses"),
+        ("one zone", "control take 9, all of which a spot drought may put there: lower max by 9 in all"),
         ("no such subnet", "subnet-0000000f of goldenfleet:network.existing cannot be looked up"),
     ],
 )
