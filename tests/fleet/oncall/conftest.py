@@ -17,7 +17,7 @@ from fleet.oncall.snapshot import NodeView, Snapshot, TierView
 
 NOW = 1_700_000_000.0
 
-_GROUP = """<member><AutoScalingGroupName>g-{0}</AutoScalingGroupName><Tags><member>
+_GROUP = """<member><AutoScalingGroupName>g-{0}</AutoScalingGroupName><Instances/><Tags><member>
 <Key>goldenfleet:stack</Key><Value>{0}</Value></member></Tags></member>"""
 _INSTANCES = """<DescribeInstancesResponse><reservationSet><item><instancesSet><item>
 <instanceId>i-1</instanceId><instanceState><code>0</code><name>{}</name></instanceState>
@@ -111,6 +111,7 @@ class Answering:
                 if action in answering.silent:
                     answering.hangs.set()
                     answering.over.wait()
+                    return
                 answer = answering.answer(action).encode()
                 self.send_response(answering.status if action not in answering.failing else 400)
                 self.send_header("content-length", str(len(answer)))
