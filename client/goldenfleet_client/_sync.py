@@ -12,8 +12,8 @@ import httpx2
 
 from ._addresses import Route
 from ._plan import BodyEnd, Command, Emit, HangUp, Head, Read, Reply, Script, Send, Tell, Wait
+from ._read_limit import ReadLimit
 from ._retry import Failure
-from ._watchdog import Watchdog
 from ._wire import FOREIGN, FRESH, KEEPALIVE, KEPT, Endpoint, failure, head_of, tell
 from .errors import GoldenfleetError
 from .types import Chunk, EventHook, Generation
@@ -34,7 +34,7 @@ class Pools:
             )
             for limits in (KEPT, FRESH)
         )
-        self.watchdog: Final = Watchdog()
+        self.limit: Final = ReadLimit()
 
     def send(self, request: httpx2.Request, *, fresh: bool) -> httpx2.Response:
         return (self._fresh if fresh else self._kept).send(request, stream=True)
@@ -42,7 +42,6 @@ class Pools:
     def close(self) -> None:
         self._kept.close()
         self._fresh.close()
-        self.watchdog.close()
 
 
 class Wire:
@@ -57,6 +56,7 @@ class Wire:
 
     def send(self, command: Send) -> Head | Failure:
         addresses, address = self._endpoint.addresses, ""
+        self._pools.limit.lift()
         try:
             known = addresses.kept() or addresses.look_up()
             address = self._route.choose(known, addresses.shunned(), self._endpoint.random())
@@ -67,19 +67,18 @@ class Wire:
             if failed.kind == "unreachable" and address:
                 addresses.shun(address)
             return failed
-        # From here on the watchdog keeps time, which can limit one read and not only one silence.
-        request.extensions["timeout"]["read"] = None
+        # From here on each read is timed by itself.
+        self._pools.limit.keep(self._response.extensions["network_stream"])
         self._body = self._response.iter_bytes()
         return head_of(self._response)
 
     def read(self, command: Read) -> bytes | BodyEnd | Failure:
         assert self._response is not None
-        sock = self._response.extensions["network_stream"].get_extra_info("socket")
-        with self._pools.watchdog.limit(sock, command.timeout_s) as limit:
-            try:
+        try:
+            with self._pools.limit.within(command.timeout_s):
                 return next(self._body, BodyEnd())
-            except FOREIGN as exc:
-                return failure(TimeoutError() if limit.passed else exc, began=True)
+        except FOREIGN as exc:
+            return failure(exc, began=True)
 
     def hang_up(self) -> None:
         if self._response is not None:

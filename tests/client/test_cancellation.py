@@ -20,6 +20,15 @@ def test_leaving_a_stream_closes_its_connection(caller: Any, service: Any, acts:
     assert service.connections[0].left.wait(5)
 
 
+def test_a_sync_client_has_no_thread(service: Any, acts: Any) -> None:
+    """Nothing is there that Ctrl-C, at whatever moment it comes, could leave waiting for this thread."""
+    before = set(threading.enumerate())
+    service.then(acts.speak(split=3))
+    with Client(service.url, model="m") as client, client.generate_stream("Sing!") as stream:
+        next(iter(stream))
+        assert set(threading.enumerate()) <= before.union(service._threads)
+
+
 def test_a_stream_without_an_end_has_no_result(service: Any, acts: Any) -> None:
     """The result of a stream that was not read to its end does not exist."""
     service.then(acts.speak())

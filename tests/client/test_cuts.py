@@ -147,6 +147,20 @@ def test_silence_inside_a_stream_is_a_cut(callers: Any, service: Any, acts: Any)
     assert service.connections[0].left.wait(5)
 
 
+def test_a_trickle_is_no_event(callers: Any, service: Any, acts: Any) -> None:
+    """Nor is silence broken by bytes that never make one piece: the limit of `read` holds for the piece."""
+
+    def trickle(connection: Any, _seen: Any) -> bool:
+        while not connection.left.wait(0.05):
+            connection.sock.sendall(b"0")  # of a chunk's length
+        return False
+
+    service.then(acts.speak(events=3, cut=trickle), acts.speak())
+    outcome = callers(service.url, timeouts=Timeouts(read=0.2)).read()
+    assert outcome.text == acts.text
+    assert outcome.result.attempts == 2
+
+
 def test_a_stream_that_never_begins(callers: Any, service: Any, acts: Any) -> None:
     """A stream without a first event within `first_token` is tried again."""
     service.then(acts.speak(events=0, cut=acts.silence), acts.silence, acts.speak())
