@@ -109,18 +109,18 @@ class Settings(Group):
 
     @classmethod
     def from_config(cls, stack: str, config: Mapping[str, object]) -> Settings:
-        """Settings from a stack's configuration; other namespaces are passed over.
+        """Settings from a stack's configuration; of other namespaces only aws:region counts.
 
         Raises SettingsError, which names every setting that is wrong.
         """
         own = own_values(config)
         try:
-            return cls.model_validate({**own, "stack": stack})
+            settings = cls.model_validate({**own, "stack": stack})
         except ValidationError as exc:
-            raise SettingsError(
-                f"stack {stack!r} has settings that cannot be used:\n{listed(exc, own)}",
-                f"Correct Pulumi.{stack}.yaml or the option that overrides it.",
-            ) from exc
+            raise _refused(stack, listed(exc, own)) from exc
+        if elsewhere := list(_regional_problems(settings, config.get("aws:region"))):
+            raise _refused(stack, "\n".join(f"  {problem}" for problem in elsewhere))
+        return settings
 
     @property
     def gateway(self) -> GatewayTier:
@@ -185,6 +185,28 @@ def load_settings(project: Path, stack: str, overrides: Mapping[str, str] | None
     if problem := stack_name_problem(stack):
         raise SettingsError(problem, "Choose a shorter or simpler name.")
     return Settings.from_file(project / f"Pulumi.{stack}.yaml", overrides)
+
+
+def _refused(stack: str, lines: str) -> SettingsError:
+    return SettingsError(
+        f"stack {stack!r} has settings that cannot be used:\n{lines}",
+        f"Correct Pulumi.{stack}.yaml or the option that overrides it.",
+    )
+
+
+def _regional_problems(settings: Settings, region: object) -> Iterator[str]:
+    """AWS takes these from the stack's own region only, and would say so when half of it is made."""
+    named = {
+        "edge.certificateArn": settings.edge.certificate_arn,
+        "edge.waf": settings.edge.waf,
+        "security.key": settings.security.key,
+        "alarms.topicArn": settings.alarms.topic_arn,
+    }
+    for path, arn in named.items():
+        if region is not None and arn is not None and arn.startswith("arn:"):
+            there = arn.split(":")[3]
+            if there != region:
+                yield f"{NAMESPACE}:{path} is of {there}, and aws:region is {region}: name one of {region}"
 
 
 def _resize(capacity: dict[str, int], nodes: int) -> None:

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from fleet.errors import SettingsError
 from fleet.stack.settings_base import NAMESPACE
+from fleet.stack.settings_complaints import ROLES, complaint
 
-_ROLES = ("gateway", "model")
+_PREFIX = f"{NAMESPACE}:"
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -24,6 +25,8 @@ def read_config(path: Path) -> dict[str, object]:
         raise SettingsError(
             f"there is no {path}", "Name one of the stacks that have a Pulumi.<stack>.yaml."
         ) from exc
+    except yaml.MarkedYAMLError as exc:
+        raise SettingsError(f"{path} is no YAML: {_at(exc)}", "Correct the file.") from exc
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise SettingsError(f"{path} cannot be read: {exc}", "Correct the file.") from exc
     config = document.get("config") if isinstance(document, dict) else None
@@ -36,13 +39,12 @@ def read_config(path: Path) -> dict[str, object]:
 
 def own_values(config: Mapping[str, object]) -> dict[str, object]:
     """What is ours, without its namespace, structured values decoded. Raises SettingsError."""
-    prefix = f"{NAMESPACE}:"
-    own = {key.removeprefix(prefix): _decoded(v) for key, v in config.items() if key.startswith(prefix)}
+    own = {key.removeprefix(_PREFIX): _decoded(v) for key, v in config.items() if key.startswith(_PREFIX)}
     if "stack" in own:
-        raise SettingsError(f"{prefix}stack cannot be set", "The stack's name comes from the file's name.")
+        raise SettingsError(f"{_PREFIX}stack cannot be set", "The stack's name comes from the file's name.")
     if isinstance(own.get("tiers"), dict):
         raise SettingsError(
-            f"{prefix}tiers is a mapping, and is a list now",
+            f"{_PREFIX}tiers is a mapping, and is a list now",
             "Write each tier as `- name: NAME` with `role: gateway` or `role: model`, put min, desired and "
             "max below `capacity:`, and onDemandBase, onDemandPercent and instanceTypes below `purchase:`; "
             "see docs/settings.md.",
@@ -51,10 +53,15 @@ def own_values(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def listed(error: ValidationError, own: Mapping[str, object]) -> str:
-    """A line for each mistake, which begins with the setting's path; a tier goes by its name."""
-    return "\n".join(
-        f"  {_where(item['loc'], own)}{_complaint(item)}" for item in error.errors(include_url=False)
-    )
+    """A line for each setting that is wrong, which begins with its path; a tier goes by its name."""
+    # Here, for it reads what imports this.
+    from fleet.stack.explain import all_settings
+
+    known = sorted({setting.path.rpartition(".")[2].removeprefix(_PREFIX) for setting in all_settings()})
+    found: dict[str, list[Any]] = {}
+    for item in error.errors(include_url=False):
+        found.setdefault(_where(item["loc"], own), []).append(item)
+    return "\n".join(f"  {where}{complaint(items, known)}" for where, items in found.items())
 
 
 def _decoded(value: object) -> object:
@@ -67,17 +74,23 @@ def _decoded(value: object) -> object:
         return value
 
 
+def _at(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark
+    return f"{f'line {mark.line + 1}, column {mark.column + 1}: ' if mark else ''}{error.problem}"
+
+
 def _where(location: tuple[int | str, ...], own: Mapping[str, object]) -> str:
-    match location:
+    # Which of several things a setting was tried as stands behind its name, with brackets in it.
+    match tuple(part for part in location if "[" not in str(part)):
         case ():
             return ""
-        case ("tiers", int(number), role, *rest) if role in _ROLES:
+        case ("tiers", int(number), role, *rest) if role in ROLES:
             path: list[int | str] = ["tiers", _tier_name(number, own), *rest]
         case ("tiers", int(number), *rest):
             path = ["tiers", _tier_name(number, own), *rest]
-        case _:
-            path = list(location)
-    return f"{NAMESPACE}:{'.'.join(map(str, path))}: "
+        case named:
+            path = list(named)
+    return f"{_PREFIX}{'.'.join(map(str, path))}: "
 
 
 def _tier_name(number: int, own: Mapping[str, object]) -> str:
@@ -85,19 +98,3 @@ def _tier_name(number: int, own: Mapping[str, object]) -> str:
     tier = tiers[number] if isinstance(tiers, list) else None
     name = tier.get("name") if isinstance(tier, dict) else None
     return name if isinstance(name, str) and name else str(number)
-
-
-def _complaint(item: Any) -> str:
-    match item["type"]:
-        case "extra_forbidden":
-            return "there is no such setting"
-        case "missing":
-            return "is missing"
-        case "union_tag_not_found":
-            return f"role is missing: set it to {' or '.join(_ROLES)}"
-        case "union_tag_invalid":
-            return f"role must be {' or '.join(_ROLES)}, not {item['ctx']['tag']!r}"
-        case "value_error":
-            return str(item["ctx"]["error"])
-        case _:
-            return f"{item['msg']}, not {item['input']!r}"

@@ -8,10 +8,18 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from fleet.stack.settings_base import Group, when
+from fleet.stack.settings_base import Group, wanted, when
 
-VpcId = Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]{8,17}$")]
-SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]
+VpcId = Annotated[
+    str,
+    StringConstraints(pattern=r"^vpc-[0-9a-f]{8,17}$"),
+    wanted("the id of a VPC, such as vpc-0123456789abcdef0"),
+]
+SubnetId = Annotated[
+    str,
+    StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$"),
+    wanted("the id of a subnet, such as subnet-0123456789abcdef0"),
+]
 SubnetIds = Annotated[tuple[SubnetId, ...], Field(min_length=2, max_length=6)]
 
 

@@ -8,11 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from fleet.stack.instance_types import has_gpu, processor
-from fleet.stack.settings_base import Count, Group, InstanceType, when
+from fleet.stack.settings_base import Count, Group, InstanceType, wanted, when
 
 # AWS: WeightedCapacity, 1 to 999.
 Weight = Annotated[int, Field(ge=1, le=999)]
-TypePattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*][a-z0-9.*-]{0,29}$")]
+TypePattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9*][a-z0-9.*-]{0,29}$"),
+    wanted("a type or a pattern such as t3.*"),
+]
 
 
 class Range(Group):

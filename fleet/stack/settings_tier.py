@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from fleet.stack.naming import tier_name_problem
-from fleet.stack.settings_base import Count, Group, Slug, when
+from fleet.stack.settings_base import Count, Group, Slug, wanted, when
 from fleet.stack.settings_fallback import Fallback
 from fleet.stack.settings_fallback import problems as fallback_problems
 from fleet.stack.settings_purchase import Purchase
@@ -26,8 +26,13 @@ WARMUP_SECONDS = 120
 S3Prefix = Annotated[
     str,
     StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.()/-]*$", max_length=512),
+    wanted("s3://BUCKET/PREFIX"),
 ]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
+ModelName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"),
+    wanted("a name such as llama-8b"),
+]
 
 
 class Capacity(Group):

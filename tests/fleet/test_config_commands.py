@@ -27,7 +27,7 @@ def test_good_settings_are_told_so(stack: str) -> None:
     ("arguments", "says"),
     [
         (("--stack", "nowhere"), "Pulumi.nowhere.yaml"),
-        (("-c", 'goldenfleet:network={"zones": 1}'), "goldenfleet:network.zones: Input should be greater"),
+        (("-c", 'goldenfleet:network={"zones": 1}'), "goldenfleet:network.zones: must be at least 2, not 1"),
         (("-c", "goldenfleet:production=maybe"), "goldenfleet:production"),
         (("-c", "goldenfleet:tiers={}"), "goldenfleet:tiers is a mapping, and is a list now"),
         (("-c", "zones=1"), "'zones' is not KEY=JSON"),

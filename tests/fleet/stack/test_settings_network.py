@@ -26,8 +26,11 @@ EXISTING = {
             {"existing": EXISTING, "zones": 3},
             "network: existing is set, and so is zones, which is that network's",
         ),
-        ({"existing": {**EXISTING, "vpcId": "vpc"}}, "network.existing.vpcId: String should match"),
-        ({"existing": {**EXISTING, "privateSubnetIds": ["subnet-00000003"]}}, "at least 2 items"),
+        (
+            {"existing": {**EXISTING, "vpcId": "vpc"}},
+            "network.existing.vpcId: must be the id of a VPC, such as",
+        ),
+        ({"existing": {**EXISTING, "privateSubnetIds": ["subnet-00000003"]}}, "at least 2 entries"),
         (
             {"existing": {**EXISTING, "privateSubnetIds": EXISTING["publicSubnetIds"]}},
             "name subnet-00000001, subnet-00000002 more than once: a subnet is public or private",

@@ -34,7 +34,7 @@ def test_a_stack_has_any_number_of_model_tiers() -> None:
         (tiers({"name": "m"}, {"name": "m"}), "tiers has 2 tiers with the name m: give each its own"),
         (tiers({"name": "control"}), "name 'control' is kept for the stack's own control: choose another"),
         (tiers({"name": "network-x"}), "goldenfleet:tiers.network-x: name 'network-x' is kept"),
-        (tiers({"name": "Model"}), "goldenfleet:tiers.Model.name: String should match pattern"),
+        (tiers({"name": "Model"}), "goldenfleet:tiers.Model.name: must be of small letters"),
         (
             tiers({"name": "a" * 20}),
             "name has 20 characters, and stack dev leaves 17: shorten one of the two",
@@ -50,7 +50,7 @@ def test_a_stack_has_any_number_of_model_tiers() -> None:
         ),
         ({**GOOD, "goldenfleet:tiers": [{"role": "model"}]}, "goldenfleet:tiers.0.name: is missing"),
         ({**GOOD, "goldenfleet:tiers": ["model"]}, "goldenfleet:tiers.0: "),
-        ({**GOOD, "goldenfleet:tiers": 3}, "goldenfleet:tiers: Input should be a valid tuple, not 3"),
+        ({**GOOD, "goldenfleet:tiers": 3}, "goldenfleet:tiers: must be a list, not 3"),
     ],
 )
 def test_tiers_that_make_no_fleet_are_refused(config: dict[str, Any], says: str) -> None:
@@ -84,7 +84,7 @@ def test_the_older_form_is_refused_in_a_line_that_says_how_to_rewrite_it() -> No
             {"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 1, "g5.xlarge": 1}},
             "purchase: weights has g5.xlarge, and instanceTypes does not: remove it or add the type",
         ),
-        ({"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 0}}, "greater than or equal to 1, not 0"),
+        ({"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 0}}, "at least 1, not 0"),
         (
             {"instanceTypes": ["g6.xlarge"], "weights": {"g6.xlarge": 9}},
             "raise max to 9 or lower the weight to 4",
