@@ -75,6 +75,7 @@ def status(stack: str | None, rehearsal: bool, watching: bool, as_json: bool) ->
 
 
 _EVERY_S = 2.0
+_OTHER_LINES = 8  # of `watch`, around its tables
 
 
 @click.command(epilog=_WATCH)
@@ -138,7 +139,9 @@ def _refresh(aws: Aws, every_s: float) -> None:
     with Live(console=out(), auto_refresh=False, screen=False) as live:
         while True:
             with looking.on():
-                live.update(describe(load_snapshot(aws), aws.region), refresh=True)
+                snapshot = load_snapshot(aws)
+                most = live.console.height - len(snapshot.tiers) - _OTHER_LINES
+                live.update(describe(snapshot, aws.region, most), refresh=True)
             time.sleep(every_s)
 
 

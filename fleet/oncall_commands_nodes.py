@@ -150,8 +150,10 @@ def _node(name: str, stack: str | None, *, rehearsal: bool, ended: bool = False)
 
 
 def _tell(lines: list[Line], *, as_json: bool) -> None:
+    from fleet.oncall.terminal import printable
+
     for line in lines:
-        click.echo(json.dumps(line.as_json()) if as_json else line.text)
+        click.echo(json.dumps(line.as_json()) if as_json else printable(line.text))
     sys.stdout.flush()
 
 

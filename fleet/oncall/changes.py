@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.oncall.shown import state_of
 from fleet.oncall.snapshot import NodeView, Snapshot
+from fleet.oncall.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Change:
             told = f"gone, was {self.before}"
         else:
             told = f"{self.before} -> {self.after}"
-        return f"{name}  {self.what}  {told}{f'  ({self.note})' if self.note else ''}"
+        return f"{name}  {self.what}  {told}{f'  ({printable(self.note)})' if self.note else ''}"
 
 
 def changes(before: Snapshot, after: Snapshot) -> Iterator[Change]:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from fleet.oncall.aws import Aws
 from fleet.oncall.errors import AwsFailed, NotFound
 from fleet.oncall.tail import follow
+from fleet.oncall.terminal import printable
 from fleet.stack.naming import log_group
 
 _KNOWN: Final = ("event", "ts", "instance_id", "tier", "role")
@@ -80,7 +81,7 @@ def describe(event: NoticeEvent) -> str:
 def _told(key: str, value: object) -> str:
     if key == "deadline" and isinstance(value, int | float):
         return time.strftime("%H:%M:%S", time.gmtime(value))
-    return f'"{value}"' if isinstance(value, str) and " " in value else str(value)
+    return f'"{printable(value)}"' if isinstance(value, str) and " " in value else printable(str(value))
 
 
 def parse(line: str) -> NoticeEvent | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fleet.oncall.snapshot import NodeView, Snapshot, TierView
+from fleet.oncall.table import Fitting
+from fleet.oncall.terminal import printable
 
 _STYLES = {
     "serving": "green",
@@ -24,6 +27,7 @@ _STYLES = {
     "unhealthy": "red",
 }
 _LEFT_OUT = ("moved", "handed_over_ids")
+_NO_NEWS = ("serving", "healthy")
 
 
 def state_of(node: NodeView) -> str:
@@ -61,61 +65,72 @@ def node_as_json(node: NodeView, now: float) -> dict[str, Any]:
     return {**told, "state": state_of(node), "age_s": round(now - node.launched_at, 1), "left_s": left_s}
 
 
-def describe(snapshot: Snapshot, region: str) -> RenderableType:
+def describe(snapshot: Snapshot, region: str, most: int | None = None) -> RenderableType:
+    """`most`: lines for nodes, where there is no room for all: those that only serve are left out first."""
     dollars = sum(node.hourly_price or 0.0 for node in snapshot.nodes)
     spot = sum(node.purchase_option == "spot" for node in snapshot.nodes)
     head = (
         f"{snapshot.stack}  {region}  {len(snapshot.nodes)} nodes, {spot} spot, ${dollars:.3f} an hour, "
-        f"looked at in {snapshot.took_s:.1f} s"
+        f"at {time.strftime('%H:%M:%S', time.gmtime(snapshot.at))} UTC, took {snapshot.took_s:.1f} s"
     )
-    return Group(Text(head), Text(), _tiers(snapshot.tiers), Text(), _nodes(snapshot), *_notes(snapshot))
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        numeric = column in ("MIN", "WANTED", "MAX", "SERVING", "PENDING", "BASE", "AGE", "IN FLIGHT", "LEFT")
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "REASON")
-    return table
-
-
-def _tiers(tiers: Sequence[TierView]) -> Table:
-    table = _table("TIER", "MIN", "WANTED", "MAX", "SERVING", "PENDING", "BASE", "IMAGE")
-    for tier in tiers:
-        short = tier.in_service < tier.desired
-        table.add_row(
-            tier.name,
-            str(tier.min),
-            str(tier.desired),
-            str(tier.max),
-            Text(str(tier.in_service), style="red" if short else ""),
-            str(tier.pending),
-            str(tier.on_demand_base),
-            _image(tier.image_id, stale=tier.stale),
-        )
-    return table
-
-
-def _nodes(snapshot: Snapshot) -> Table:
-    table = _table(
-        "NODE", "TIER", "ADDRESS", "OPTION", "ZONE", "AGE", "IN FLIGHT", "STATE", "LEFT", "REASON", "IMAGE"
+    shown, others = _divided(snapshot.nodes, most)
+    nodes = Fitting([_of_node(node, snapshot.at) for node in shown])
+    return Group(
+        Text(head),
+        Text(),
+        Fitting([_of_tier(tier) for tier in snapshot.tiers]),
+        Text(),
+        nodes,
+        *_left_out(others),
+        *_notes(snapshot),
     )
-    for node in snapshot.nodes:
-        state = state_of(node)
-        table.add_row(
-            node.instance_id,
-            node.tier,
-            node.address,
-            node.purchase_option,
-            node.availability_zone,
-            span(snapshot.at - node.launched_at),
-            "-" if node.in_flight is None else str(node.in_flight),
-            Text(state, style=_STYLES.get(state, "")),
-            "" if node.deadline is None else span(max(0.0, node.deadline - snapshot.at)),
-            node.reason or "",
-            _image(node.image_id, stale=node.stale),
-        )
-    return table
+
+
+def _divided(nodes: Sequence[NodeView], most: int | None) -> tuple[list[NodeView], list[NodeView]]:
+    """Those to show, in their order, and the others."""
+    if most is None or len(nodes) <= most:
+        return list(nodes), []
+    news_first = sorted(nodes, key=lambda node: state_of(node) in _NO_NEWS)
+    shown = {node.instance_id for node in news_first[: max(0, most - 1)]}
+    others = [node for node in nodes if node.instance_id not in shown]
+    return [node for node in nodes if node.instance_id in shown], others
+
+
+def _left_out(others: Sequence[NodeView]) -> list[Text]:
+    counts = Counter(map(state_of, others))
+    told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    return [Text(f"and {len(others)} more: {told}")] if others else []
+
+
+def _of_tier(tier: TierView) -> dict[str, Text]:
+    short = tier.in_service < tier.desired
+    return {
+        "TIER": Text(tier.name),
+        "MIN": Text(str(tier.min)),
+        "WANTED": Text(str(tier.desired)),
+        "MAX": Text(str(tier.max)),
+        "SERVING": Text(str(tier.in_service), style="red" if short else ""),
+        "PENDING": Text(str(tier.pending)),
+        "BASE": Text(str(tier.on_demand_base)),
+        "IMAGE": _image(tier.image_id, stale=tier.stale),
+    }
+
+
+def _of_node(node: NodeView, at: float) -> dict[str, Text]:
+    state = state_of(node)
+    return {
+        "NODE": Text(node.instance_id),
+        "TIER": Text(node.tier),
+        "ADDRESS": Text(node.address),
+        "OPTION": Text(node.purchase_option),
+        "ZONE": Text(node.availability_zone),
+        "AGE": Text(span(at - node.launched_at)),
+        "IN FLIGHT": Text("-" if node.in_flight is None else str(node.in_flight)),
+        "STATE": Text(state, style=_STYLES.get(state, "")),
+        "LEFT": Text("" if node.deadline is None else span(max(0.0, node.deadline - at))),
+        "REASON": Text(printable(node.reason or "")),
+        "IMAGE": _image(node.image_id, stale=node.stale),
+    }
 
 
 def _image(image_id: str, *, stale: bool) -> Text:

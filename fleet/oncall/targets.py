@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from fleet.oncall.errors import Ambiguous, NodeUnknown
 from fleet.oncall.snapshot import NodeView
+from fleet.oncall.terminal import printable
 
 _PREFIX = "i-"
 
@@ -39,6 +40,7 @@ def _is_meant(node: NodeView, name: str) -> bool:
 
 def listed(nodes: Iterable[NodeView]) -> str:
     return "\n".join(
-        f"  {node.instance_id}  {node.address:15}  {node.tier:8}  {node.purchase_option:9}  {node.name}"
+        f"  {node.instance_id}  {node.address:15}  {node.tier:8}  {node.purchase_option:9}  "
+        f"{printable(node.name)}"
         for node in nodes
     )

@@ -27,6 +27,13 @@ def out() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_WIDE, force_terminal=False)
 
 
+def printable(words: str) -> str:
+    """What others wrote, without what would move a terminal's cursor, or forge a line of it."""
+    return "".join(
+        one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in words
+    )
+
+
 def say(line: str) -> None:
     click.echo(line, err=True)
 

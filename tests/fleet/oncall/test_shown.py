@@ -7,6 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
+from fleet.oncall.history import NoticeEvent
+from fleet.oncall.history import describe as told_of
 from fleet.oncall.shown import as_json, describe, span, state_of
 
 NOW = 1_700_000_000.0
@@ -60,6 +62,45 @@ def test_a_table_off_a_terminal_is_plain_and_whole(make_node, make_snapshot, cap
     assert "i-0aaa000000000000a" in told
     assert "ami-1 stale" in told
     assert "1 of 1 running nodes do not answer" in told
+
+
+@pytest.mark.parametrize("width", [70, 80, 120, 200])
+def test_nothing_is_cut_short_on_a_narrow_terminal(make_node, make_snapshot, capsys, width):
+    """Columns give way, ids do not: what a node does and how long it has stays, too."""
+    nodes = [
+        make_node("i-0123456789abcdef0"),
+        make_node("i-0123456789abcdef1", phase="handing_over", deadline=NOW + 59, reason="bad disk " * 9),
+    ]
+    Console(width=width).print(describe(make_snapshot(tuple(nodes)), "us-east-1"))
+    told = capsys.readouterr().out
+    assert "\u2026" not in told
+    assert max(map(len, told.splitlines())) <= width
+    for words in ("i-0123456789abcdef0", "i-0123456789abcdef1", "handing_over", "59s", "SERVING"):
+        assert words in told
+    assert ("us-east-1a" in told) == (width >= 120)
+
+
+def test_what_changes_is_seen_in_a_large_fleet(make_node, make_snapshot, capsys):
+    """On a terminal of 24 lines: of 200 nodes those that drain, are dead or boot; the others are counted."""
+    nodes = [make_node(f"i-{number:017x}") for number in range(200)]
+    nodes[150] = make_node("i-0draining", phase="accepting")
+    nodes[199] = make_node("i-0dead", phase="dead")
+    Console(width=100).print(describe(make_snapshot(tuple(nodes)), "us-east-1", 14))
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) < 24
+    assert told.index("i-0draining") < told.index("i-0dead")
+    assert "and 187 more: 187 serving" in told
+
+
+def test_other_people_s_words_move_no_cursor(make_node, make_snapshot, capsys):
+    """A reason that would clear the screen, or forge a line, is shown as it was written."""
+    evil = "\x1b[2J\x1b]0;x\x07\ni-0bbb  model  serving\ud800"
+    Console(width=200).print(describe(make_snapshot((make_node(phase="accepting", reason=evil),)), "eu"))
+    event = NoticeEvent(NOW, "notice.seen", "i-1", "model", {"reason": evil})
+    for told in (capsys.readouterr().out, told_of(event)):
+        assert "\x1b" not in told
+        assert "\ni-0bbb" not in told
+        assert "\\x1b[2J" in told
 
 
 @pytest.mark.parametrize(
