@@ -10,7 +10,7 @@ from server.errors import SILENT, STATE_HEADER
 from server.http.client import UpstreamPool
 from server.http.errors import ConnectFailed, UpstreamError
 from server.upstreams import Node, NodeSet
-from server.watch import spoken_at
+from server.watch import LATE_S, spoken_at
 
 # Every engine and our own node answer here; whatever they say, they live.
 _TARGET = "/health"
@@ -96,6 +96,9 @@ class Prober:
     async def _find_out(self, node: Node) -> None:
         began = self._clock()
         sign = await self.ask(node)
+        if sign is Sign.SILENCE and self._clock() - began > self._probe_s + LATE_S:
+            # We did not run ourselves: an answer may lie unread. Whoever still waits will doubt again.
+            return
         if sign is Sign.REFUSED:
             self._nodes.refused_connection(node)
         if sign is not Sign.SILENCE or spoken_at(node) > began:
@@ -112,7 +115,8 @@ class Prober:
 
     async def _until_it_answers(self, node: Node, began: float) -> None:
         pause_s = _PAUSE_S
-        while node in self._nodes:
+        # One that discovery has taken out may still hold work that can be moved once there is a place.
+        while node in self._nodes or node.watches:
             self._move_work(node, began)
             await self._sleep(pause_s * self._rng.uniform(0.8, 1.2))
             pause_s = min(_PAUSE_CAP_S, pause_s * 1.5)

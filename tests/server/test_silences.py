@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from server.probe import Prober
 from server.retry import calm_s
+from server.telemetry import open_log
+from server.upstreams import NodeSet
 
 COMPLETION = {"prompt": "hello", "max_tokens": 9}
 # What a stopped process looks like within a test's time.
@@ -118,6 +121,45 @@ async def test_a_node_leaves_it_to_its_gateway_to_take_work_from_a_live_engine(
     assert engine.running == 1
     engine.release.set()
     await task
+
+
+async def test_work_of_a_node_that_discovery_lost_while_it_stood_still_is_moved(
+    stage: Any, plan: Any, until: Any
+) -> None:
+    """There was no other place when it fell silent; there is one when it has gone from the list."""
+    stalled, well = await stage.engine(plan(tokens=3, end="stall")), await stage.engine()
+    gateway = await stage.gateway(stalled.address, nodes_poll_seconds=600, **QUICK)
+    task = asyncio.create_task(gateway.post("/v1/completions", COMPLETION | {"stream": True}))
+    await until(lambda: silent(gateway) == 1)
+    gateway.nodes.replace(well.found)
+    got = await task
+    assert (len(got.text), got.data[-1]) == (9, "[DONE]")
+    assert [event["reason"] for event in gateway.events("request.resumed")] == ["silent"]
+    stalled.awake.set()
+
+
+async def test_a_probe_that_we_slept_through_says_nothing(stage: Any) -> None:
+    """On a full machine it may be the gateway that did not run: the answer is there, and unread."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 10
+        return now
+
+    engine = await stage.engine()
+    engine.awake.clear()
+    nodes = NodeSet(stage.rng, clock)
+    nodes.replace(engine.found)
+    [node] = nodes.nodes
+    prober = Prober(
+        nodes, probe_s=0.05, log=open_log(role="gateway", instance_id="i-test"), rng=stage.rng, clock=clock
+    )
+    async with asyncio.timeout(15):
+        await prober._find_out(node)
+    assert not node.silent
+    engine.awake.set()
+    await prober.aclose()
 
 
 async def test_one_standstill_does_not_eject_a_node(stage: Any, plan: Any, until: Any) -> None:
