@@ -36,12 +36,10 @@ def doctor(stack: str | None, rehearsal: bool, everything: bool, as_json: bool) 
     """Look for what is wrong: credentials, rules, queues, control, alarms, capacity, images, nodes."""
     with told_plainly(FAILED, _STOPPED):
         from fleet.oncall.aws import connect
-        from fleet.oncall.doctor import examine, gather
-        from fleet.oncall.snapshot import load_snapshot
+        from fleet.oncall.doctor import diagnose
 
         aws = connect(stack, rehearsal=rehearsal)
-        snapshot = load_snapshot(aws)
-        found = examine(gather(aws, snapshot), snapshot)
+        found = diagnose(aws)
         wrong = any(finding.level == "fail" for finding in found)
         if as_json:
             told = {"stack": aws.stack, "ok": not wrong, "findings": [one.as_json() for one in found]}

@@ -18,7 +18,8 @@ SOURCE: Final = "goldenfleet"
 DRAIN: Final = "Goldenfleet Drain Request"
 UNDRAIN: Final = "Goldenfleet Undrain Request"
 _BATCH = 10  # the most messages that SQS takes at once
-_AUTONAMED = re.compile(r"(-[0-9a-f]{7})?$")
+AUTONAMED: Final = re.compile(r"(-[0-9a-f]{7})?")
+"""What follows a logical name in AWS's: Pulumi's suffix, or nothing."""
 
 
 def request_drain(
@@ -57,7 +58,7 @@ def dead_letter_url(aws: Aws) -> str:
 def _queue(aws: Aws, name: str) -> str:
     urls: list[str] = aws.pages("sqs.list_queues", "QueueUrls", QueueNamePrefix=name)
     for url in urls:
-        if _AUTONAMED.fullmatch(url.rpartition("/")[2].removeprefix(name)):
+        if AUTONAMED.fullmatch(url.rpartition("/")[2].removeprefix(name)):
             return url
     raise NotFound(f"there is no queue {name}", "Bring the stack up to date: pulumi up")
 

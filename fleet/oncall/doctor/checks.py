@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from fleet.oncall.doctor.causes import causes
-from fleet.oncall.doctor.facts import Facts, Rule
+from fleet.oncall.doctor.facts import Alarm, Facts, Rule
 from fleet.oncall.doctor.finding import Finding
 from fleet.oncall.doctor.fleet_checks import FLEET_CHECKS
+from fleet.oncall.drains import AUTONAMED
+from fleet.oncall.errors import OnCallError
 from fleet.oncall.snapshot import Snapshot
+from fleet.stack.naming import resource_name
 
 RULES: Final = ("interruption", "maintenance", "rebalance", "state", "termination")
 """Parts of the names of the rules that bring notices; a test compares them with the Pulumi program's."""
@@ -28,6 +31,7 @@ OF_STACK: Final = (
 _UP: Final = "Bring the stack up to date: pulumi up"
 _LATE_S: Final = 60.0
 _RUNBOOK: Final = "docs/oncall.md"
+_BY_TIER: Final = ("alarms", "capacity")
 _FAILED: Final = ("notice.failed", "fallback.failed")
 
 Check = Callable[[Facts, Snapshot], Iterator[Finding]]
@@ -37,6 +41,14 @@ def examine(facts: Facts, snapshot: Snapshot) -> list[Finding]:
     """In the order in which to look: what tells of all else first."""
     of_control = [finding for check in _CHECKS for finding in check(facts, snapshot)]
     return [*of_control, *(finding for check in FLEET_CHECKS for finding in check(snapshot))]
+
+
+def examine_unseen(facts: Facts, nobody: Snapshot, error: OnCallError) -> list[Finding]:
+    """Where tiers and nodes cannot be looked at: nothing is called well that is told by tiers."""
+    told = f"could not be looked at: {error.message}"
+    fleet = Finding("fleet", "fail", told, "Nothing is known of tiers and nodes.", error.hint)
+    found = [finding for check in _CHECKS for finding in check(facts, nobody)]
+    return [fleet, *(one for one in found if one.level != "ok" or one.check not in _BY_TIER)]
 
 
 def _untold(facts: Facts, part: str, check: str) -> Iterator[Finding]:
@@ -178,33 +190,44 @@ def _alarms(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     yield from _untold(facts, "alarms", "alarms")
     if facts.alarms is None:
         return
-    bad = [*_missing(facts, snapshot), *_ringing(facts), *_mute(facts)]
+    own = {name: _called(name, facts.alarms) for name in _wanted(snapshot)}
+    bad = [
+        finding
+        for name, section in _wanted(snapshot).items()
+        for finding in _alarm(name, own[name], section, facts.emulated)
+    ]
+    bad += _mute(facts, [alarm for found in own.values() for alarm in found])
     yield from bad
     if not bad:
         note = ", which nothing evaluates in a rehearsal" if facts.emulated else ", none of them is on"
-        yield Finding("alarms", "ok", f"{len(facts.alarms)} alarms{note}")
+        yield Finding("alarms", "ok", f"{sum(map(len, own.values()))} alarms{note}")
 
 
-def _missing(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
-    wanted = [*OF_STACK, *(f"{tier.name}-{part}" for tier in snapshot.tiers for part in OF_TIERS)]
-    wanted += [f"{t.name}-{part}" for t in snapshot.tiers if t.role == "gateway" for part in OF_GATEWAYS]
-    wanted += [f"{t.name}-{ON_FALLBACK}" for t in snapshot.tiers if t.configured_base is not None]
-    there = [alarm.name for alarm in facts.alarms or ()]
-    for part in wanted:
-        name = f"gf-{snapshot.stack}-{part}"
-        if not any(one == name or one.startswith(f"{name}-") for one in there):
-            yield Finding("alarms", "fail", f"{name} is missing", "Nobody will be told of it.", _UP)
+def _wanted(snapshot: Snapshot) -> dict[str, str]:
+    """Name of each alarm that the stack should have -> its section in the runbook."""
+    parts = {part: part for part in OF_STACK}
+    for tier in snapshot.tiers:
+        of_it = [*OF_TIERS, *(OF_GATEWAYS if tier.role == "gateway" else ())]
+        of_it += [ON_FALLBACK] if tier.configured_base is not None else []
+        parts |= {f"{tier.name}-{part}": part for part in of_it}
+    return {resource_name(snapshot.stack, part): section for part, section in parts.items()}
 
 
-def _ringing(facts: Facts) -> Iterator[Finding]:
-    for alarm in facts.alarms or ():
-        section = next((part for part in _SECTIONS if f"-{part}" in alarm.name), "")
+def _called(name: str, alarms: Iterable[Alarm]) -> list[Alarm]:
+    """By the whole name, but for Pulumi's suffix: alarms of stack prod-eu begin as those of prod do."""
+    return [alarm for alarm in alarms if AUTONAMED.fullmatch(alarm.name.removeprefix(name))]
+
+
+def _alarm(name: str, found: Sequence[Alarm], section: str, emulated: bool) -> Iterator[Finding]:
+    if not found:
+        yield Finding("alarms", "fail", f"{name} is missing", "Nobody will be told of it.", _UP)
+    for alarm in found:
         if alarm.state == "ALARM":
             do = f"{_RUNBOOK}#{section}"
             yield Finding(
                 "alarms", "fail", f"{alarm.name} is on: {alarm.reason}", "It says what is wrong.", do
             )
-        elif alarm.state == "INSUFFICIENT_DATA" and not facts.emulated and not alarm.composite:
+        elif alarm.state == "INSUFFICIENT_DATA" and not emulated and not alarm.composite:
             yield Finding(
                 "alarms",
                 "warn",
@@ -214,12 +237,9 @@ def _ringing(facts: Facts) -> Iterator[Finding]:
             )
 
 
-_SECTIONS: Final = tuple(sorted((*OF_STACK, *OF_GATEWAYS, *OF_TIERS, ON_FALLBACK), key=len, reverse=True))
-
-
-def _mute(facts: Facts) -> Iterator[Finding]:
+def _mute(facts: Facts, own: Sequence[Alarm]) -> Iterator[Finding]:
     """An alarm on what clients notice tells nobody by itself: the composite one does."""
-    composite = [alarm for alarm in facts.alarms or () if alarm.composite]
+    composite = [alarm for alarm in own if alarm.composite]
     if composite and not any(alarm.tells for alarm in composite) and not facts.emulated:
         yield Finding(
             "alarms",

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 import fleet
-from fleet.oncall.doctor import Facts, examine
+from fleet.oncall.doctor import Facts, diagnose, examine
 from fleet.oncall.doctor.checks import OF_GATEWAYS, OF_STACK, OF_TIERS, ON_FALLBACK, RULES
 from fleet.oncall.doctor.facts import Activity, Alarm, Function, Queue, Rule
 from fleet.oncall.history import NoticeEvent
@@ -93,6 +93,18 @@ def test_what_may_not_be_looked_at_is_a_warning(well, make_snapshot, part):
     assert "not allowed" in finding.what
 
 
+def test_a_fleet_that_may_not_be_looked_at_is_a_failure(aws, monkeypatch):
+    """One call that a role lacks, or that throttles, hides nothing else; what is not known is not well."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    aws.refuses("AccessDenied")
+    found = diagnose(aws.access(kept=False))
+    assert [one.check for one in found if one.level == "fail"] == ["fleet"]
+    assert "not allowed: " in found[0].what
+    assert {one.level for one in found[1:]} == {"warn"}
+    parts = ["fleet", "credentials", "rules", "queue", "dead letters", "control", "history", "alarms"]
+    assert [one.check for one in found] == parts
+
+
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
@@ -118,6 +130,18 @@ def test_an_alarm_that_is_on_leads_to_the_runbook(well, make_snapshot):
     [finding] = [one for one in examine(replace(well, alarms=on), make_snapshot()) if one.level != "ok"]
     assert finding.do == "docs/oncall.md#short"
     assert "3 > 1" in finding.what
+
+
+def test_another_stack_s_alarms_are_not_this_one_s(well, make_snapshot):
+    """Those of prod-eu begin with gf-prod-, too: neither do they ring here, nor stand in for one that is
+    missing."""
+    others = [
+        replace(one, name=f"gf-prod-eu-{one.name.removeprefix('gf-prod-')}-1a2b3c4", state="ALARM")
+        for one in well.alarms
+    ]
+    assert wrong(replace(well, alarms=[*well.alarms, *others]), make_snapshot()) == []
+    told = examine(replace(well, alarms=others), make_snapshot())
+    assert {one.what.rpartition(" ")[2] for one in told if one.check == "alarms"} == {"missing"}
 
 
 def test_alarms_without_data_or_destination_are_warned_of(well, make_snapshot):
