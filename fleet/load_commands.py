@@ -32,9 +32,8 @@ Examples:
   goldenfleet load --rate 20 --dry-run
 
 \b
-Exit codes: 0 nothing was lost, 1 requests were lost or truncated, or the endpoint does not serve,
-2 usage, 3 the key is not accepted, 6 no such model or no rehearsal, 130 Ctrl-C; what was measured until
-then is printed.
+Exit codes: 0 nothing was lost, 1 requests were lost or truncated, or all refused, or nobody answers, 2 usage,
+3 the key is not accepted, 6 no such model or no rehearsal, 130 Ctrl-C; what was measured until then is told.
 The key is read from GOLDENFLEET_API_KEY.
 """
 
@@ -167,7 +166,7 @@ def load(
         _give(result, png, as_json=as_json)
     if result.stopped:
         sys.exit(INTERRUPTED)
-    sys.exit(FAILED if any(stage.failed for stage in result.stages) else 0)
+    sys.exit(0 if all(stage.good for stage in result.stages) else FAILED)
 
 
 def _wanted(endpoint: str, prompt_tokens: int, output_tokens: int, *, chat: bool, **asked: Any) -> Load:

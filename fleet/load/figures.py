@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from fleet.load.sample import Outcome, Sample
 _MICROSECOND: Final = 1_000_000
 _LONGEST_S: Final = 3600
 _DIGITS: Final = 3  # of a percentile that are exact
+_ERRORS_KEPT, _ERRORS_TOLD = 50, 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Figures:
     unsent: int
     resumed: int
     retried: int
+    errors: Mapping[str, int]
+    """The most frequent, without what differs from one request to the next."""
     finished_rate: float
     prompt_tokens_rate: float
     output_tokens_rate: float
@@ -56,12 +60,18 @@ class Figures:
         """What a client noticed."""
         return self.lost + self.truncated
 
+    @property
+    def good(self) -> bool:
+        """Nothing was lost, and not everything refused."""
+        return not self.failed and (self.ok > 0 or not self.refused)
+
 
 class Tally:
     """Takes samples as they come, and does not grow with them: a stream has hundreds of gaps."""
 
     def __init__(self) -> None:
         self._outcomes: Counter[Outcome] = Counter()
+        self._errors: Counter[str] = Counter()
         self._resumed = self._retried = self._prompt_tokens = self._output_tokens = 0
         self._ttft, self._gap, self._per_token, self._total, self._late = (Times() for _ in range(5))
 
@@ -75,6 +85,12 @@ class Tally:
         self._late.add(sample.late_s)
         if sample.outcome == "ok":
             self._add_times(sample)
+        if sample.error is not None:
+            self._add_error(sample.error.partition(" (request ")[0])
+
+    def _add_error(self, error: str) -> None:
+        if error in self._errors or len(self._errors) < _ERRORS_KEPT:
+            self._errors[error] += 1
 
     def _add_times(self, sample: Sample) -> None:
         self._prompt_tokens += sample.prompt_tokens
@@ -96,6 +112,7 @@ class Tally:
             unsent=self._outcomes["unsent"],
             resumed=self._resumed,
             retried=self._retried,
+            errors=dict(self._errors.most_common(_ERRORS_TOLD)),
             finished_rate=_rate(self._outcomes["ok"], seconds),
             prompt_tokens_rate=_rate(self._prompt_tokens, seconds),
             output_tokens_rate=_rate(self._output_tokens, seconds),

@@ -42,7 +42,7 @@ def _arrivals(
     for number, row in enumerate(rows, 2):
         try:
             moment, lengths = _read(row, most)
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise TraceError(f"{path}, line {number}, is no request: {error}", _HINT) from error
         first = moment if first is None else first
         at_s = (moment - first) / speed
@@ -56,7 +56,7 @@ def _arrivals(
 
 def _read(row: Mapping[str, str | None], most: Lengths) -> tuple[float, Lengths]:
     """Unix seconds, and lengths."""
-    timestamp, prompt, output = (row[column] for column in COLUMNS)
+    timestamp, prompt, output = (row.get(column) for column in COLUMNS)
     if timestamp is None or prompt is None or output is None:
         raise ValueError("it has too few columns")
     moment = datetime.fromisoformat(_microseconds(timestamp.strip())).replace(tzinfo=UTC)

@@ -32,6 +32,7 @@ def _stage(stage: Figures) -> Iterator[str]:
         f"  ok {stage.ok}, lost {stage.lost}, truncated {stage.truncated}, refused {stage.refused}, "
         f"unsent {stage.unsent}; resumed {stage.resumed}, retried {stage.retried}"
     )
+    yield from (f"  {count} x {error[:90]}" for error, count in stage.errors.items())
     yield f"  {'milliseconds':<12} {'p50':>8} {'p90':>8} {'p95':>8} {'p99':>8} {'p99.9':>8} {'max':>8}"
     named = {"ttft": stage.ttft, "gap": stage.gap, "per token": stage.per_token, "total": stage.total}
     yield from (f"  {_row(name, values)}   {_NOTES[name]}" for name, values in named.items())
@@ -57,4 +58,9 @@ def _warnings(stages: Sequence[Figures]) -> Iterator[str]:
 
 def _verdict(stages: Sequence[Figures]) -> str:
     failed, sent = sum(stage.failed for stage in stages), sum(stage.sent for stage in stages)
-    return f"{failed} of {sent} requests lost or truncated." if failed else f"None of {sent} requests lost."
+    if failed:
+        return f"{failed} of {sent} requests lost or truncated."
+    refused = (
+        "" if all(stage.good for stage in stages) else ", but all refused at a rate: nothing was measured"
+    )
+    return f"None of {sent} requests lost{refused}."

@@ -13,13 +13,15 @@ WORDS = ("one ", "two ", "three ")
 
 
 class Endpoint:
-    """Serves one model. Streams wait until `together` of them are there; `status` other than 200 refuses."""
+    """Serves one model. Streams wait until `together` of them are there; `status` other than 200 refuses, and
+    `refused` all but the request that measures prompts."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, object]] = []
         self.status = 200
         self.together = 1
         self.cut = False
+        self.refused = False
         self.url = ""
         self._met = asyncio.Event()
         self._there = 0
@@ -62,6 +64,9 @@ class Endpoint:
 
     async def _stream(self, body: dict[str, object], writer: asyncio.StreamWriter) -> None:
         measured = body["max_tokens"] == 1
+        if self.refused and not measured:
+            self._whole(writer, 400, {"error": {"message": "no", "type": "refused", "code": "no"}})
+            return
         if not measured:
             self.asked.append(body)
             await self._meet()

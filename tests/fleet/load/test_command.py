@@ -63,6 +63,14 @@ def test_an_endpoint_that_refuses_is_an_exit_code(served, status, code) -> None:
     assert served.asked == []
 
 
+def test_a_load_that_is_refused_altogether(served) -> None:
+    """Nothing was lost, but nothing was measured either: 1, and why."""
+    served.refused = True
+    result = load("--endpoint", served.url, "--rate", "20", "--duration", "0.2")
+    assert result.exit_code == 1
+    assert "HTTP 400: no" in result.stdout
+
+
 def test_a_model_that_is_not_there(served) -> None:
     """6, and where to see what there is."""
     served.status = 404

@@ -71,6 +71,24 @@ def test_outcomes_are_counted_and_only_good_ones_timed() -> None:
     assert found.ttft.max < 1
 
 
+def test_why_requests_fail_is_told() -> None:
+    """Each reason once, with how often, however the requests are called; all refused is no success."""
+    refused = [
+        Sample(
+            0.0, "refused", attempts=1, error=f"InvalidRequest: HTTP 400: too long (request {n}, attempts 1)"
+        )
+        for n in range(70)
+    ]
+    others = [Sample(0.0, "refused", attempts=1, error=f"InvalidRequest: {n}") for n in range(200)]
+    found = figures([*refused, *others], 1.0, 1.0)
+    assert next(iter(found.errors.items())) == ("InvalidRequest: HTTP 400: too long", 70)
+    assert len(found.errors) == 3
+    assert not found.good
+    assert "  70 x InvalidRequest: HTTP 400: too long" in describe([found]).splitlines()
+    assert describe([found]).endswith("all refused at a rate: nothing was measured.")
+    assert figures([WELL, *refused], 1.0, 1.0).good
+
+
 def test_time_per_token_leaves_the_first_out() -> None:
     """Two tokens in the second after the first are half a second each."""
     assert WELL.per_token_s == pytest.approx(0.5)
