@@ -100,7 +100,8 @@ def do(aws: Aws, act: Act, view: RolloutView) -> str:
         # A one-way refresh was begun by what the group says still.
         towards = last.get("DesiredConfiguration") or {"MixedInstancesPolicy": raw_policy(aws, view.group)}
         wish = Wish(view.group, towards, last.get("Preferences", {}))
-        return roll_out(aws.client, wish).refresh
+        # Wished before as now: what fallback has raised meanwhile stays.
+        return roll_out(aws.client, wish, before=towards).refresh
     operation = "cancel" if act == "cancel" else "rollback"
     call = f"autoscaling.{operation}_instance_refresh"
     try:

@@ -48,6 +48,8 @@ class Refresh:
     checkpoint_delay_s: int
     bake_s: int
     rolls_back: bool
+    one_way: bool
+    """The group was changed first, and AWS has nothing to go back to."""
     alarms: Mapping[str, str]
     """Name -> state, now."""
 
@@ -79,8 +81,7 @@ class RolloutView:
 
     @property
     def one_way(self) -> bool:
-        """The group was changed first, and AWS has nothing to go back to."""
-        return self.last is not None and self.last.target == self.launches
+        return self.last is not None and self.last.one_way
 
     @property
     def least(self) -> int:
@@ -148,6 +149,7 @@ def _refresh(aws: Aws, last: Mapping[str, Any], target: Launched) -> Refresh:
         checkpoint_delay_s=int(wanted.get("CheckpointDelay", _WAITS_AN_HOUR)),
         bake_s=int(wanted.get("BakeTime", 0)),
         rolls_back=bool(wanted.get("AutoRollback")),
+        one_way="DesiredConfiguration" not in last,
         alarms=_states(aws, alarms) if last["Status"] in RUNNING else dict.fromkeys(alarms, ""),
     )
 

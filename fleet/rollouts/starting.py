@@ -9,7 +9,7 @@ does it know bake times. So the group's own policy is left to refreshes alone, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ class _Group:
         members = [one["LaunchTemplate"]["Version"] for one in found["Instances"] if _stays(one)]
         if by_requirements(wanted) or by_requirements(now):
             return self._go_one_way(wanted, now, members, wish.preferences)
-        match next_step(wanted, now, members, self._running()):
+        match next_step(wanted, now, members, self._let_cancelled_end()):
             case "nothing":
                 return Begun()
             case "roll back":
@@ -113,7 +113,7 @@ class _Group:
         self, wanted: dict[str, Any], now: Mapping[str, Any], members: list[str], wished: Mapping[str, Any]
     ) -> Begun:
         """Where AWS takes no desired configuration. What came before comes back by another rollout only."""
-        step = next_step_one_way(wanted, now, members, self._running())
+        step = next_step_one_way(wanted, now, members, self._let_cancelled_end())
         if step == "nothing":
             return Begun()
         if step == "replace":
@@ -176,14 +176,22 @@ class _Group:
 
     def _cancel(self) -> None:
         self._call("cancel_instance_refresh")
+        self._let_end(RUNNING)
+
+    def _let_cancelled_end(self) -> dict[str, Any] | None:
+        """What runs then: what is being cancelled can be neither cancelled again nor undone."""
+        return self._let_end({"Cancelling"})
+
+    def _let_end(self, statuses: Collection[str]) -> dict[str, Any] | None:
         deadline = self.patience.clock() + _CANCEL_SECONDS
-        while self._running() is not None:
+        while (running := self._running()) is not None and running["Status"] in statuses:
             if self.patience.clock() >= deadline:
                 raise NotOver(
                     f"the rollout before this one still ends after {_CANCEL_SECONDS:g} s",
                     "See `goldenfleet rollout status`, and run `up` again once it is over.",
                 )
             self.patience.sleep(_POLL_SECONDS)
+        return running
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         client = self.clients("autoscaling")

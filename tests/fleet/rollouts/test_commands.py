@@ -137,6 +137,35 @@ def test_rollback_undoes_all_of_it_and_retry_begins_again(fleet: Fleet) -> None:
     assert image in {one.image_id for one in fleet.cloud.instances()}
 
 
+def test_a_retry_keeps_what_fallback_has_raised(fleet: Fleet) -> None:
+    """It was cancelled because spot was dry, perhaps, and nodes on demand are in its place."""
+    fleet.tier()
+    rolling(fleet)
+    asked("cancel", "--yes")
+    fleet.tick(4)
+    fleet.client("autoscaling").update_auto_scaling_group(
+        AutoScalingGroupName="model",
+        MixedInstancesPolicy={"InstancesDistribution": {"OnDemandBaseCapacity": 3}},
+    )
+    assert asked("retry", "--yes").exit_code == 0
+    towards = fleet.refreshes()[0]["DesiredConfiguration"]["MixedInstancesPolicy"]
+    assert towards["InstancesDistribution"]["OnDemandBaseCapacity"] == 3
+    assert towards["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] == "2"
+
+
+def test_a_rollout_of_other_shares_goes_back_like_any(fleet: Fleet) -> None:
+    """Though both of its ends launch the same version of the template."""
+    fleet.tier()
+    policy = fleet.policy()
+    policy["InstancesDistribution"]["OnDemandBaseCapacity"] = 2
+    fleet.client("autoscaling").start_instance_refresh(
+        AutoScalingGroupName="model", DesiredConfiguration={"MixedInstancesPolicy": policy}
+    )
+    fleet.tick(2)
+    assert asked("rollback", "--yes").exit_code == 0
+    assert fleet.statuses() == ["RollbackInProgress"]
+
+
 def test_waiting_tells_each_step_once_and_ends_with_the_rollout(fleet: Fleet) -> None:
     """Or with 9, for the rollout goes on."""
     fleet.tier()

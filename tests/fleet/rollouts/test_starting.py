@@ -100,6 +100,30 @@ def test_wishing_back_what_the_group_says_rolls_back_what_runs(fleet: Fleet) -> 
     assert (fleet.statuses(), fleet.versions()) == (["RollbackSuccessful"], ["1"] * 3)
 
 
+@pytest.mark.parametrize("wished", ["1", "2"])
+def test_a_wish_while_a_rollout_is_being_cancelled_waits_for_its_end(fleet: Fleet, wished: str) -> None:
+    """What is being cancelled can neither be cancelled again nor rolled back."""
+    fleet.tier()
+    begin(fleet, fleet.version())
+    fleet.tick(16)
+    assert "2" in fleet.versions()
+    fleet.client("autoscaling").put_lifecycle_hook(
+        AutoScalingGroupName="model",
+        LifecycleHookName="drain",
+        LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+        HeartbeatTimeout=60,
+    )
+    asg = fleet.client("autoscaling")
+    asg.terminate_instance_in_auto_scaling_group(
+        InstanceId=fleet.group()["Instances"][0]["InstanceId"], ShouldDecrementDesiredCapacity=False
+    )
+    asg.cancel_instance_refresh(AutoScalingGroupName="model")
+    fleet.tick()
+    assert fleet.statuses() == ["Cancelling"]
+    begin(fleet, wished)
+    assert fleet.statuses() == ["Pending", "Cancelled"]
+
+
 def test_nodes_that_are_on_their_way_out_are_no_reason_for_another_rollout(fleet: Fleet) -> None:
     """After a rollback some of them drain for minutes yet."""
     fleet.tier()
