@@ -94,6 +94,15 @@ def test_no_key_no_page(cookie: str | None) -> None:
     assert code(cookie=cookie) == "key_missing"
 
 
+@pytest.mark.parametrize(
+    "other", ['state={"a":1,"b":2}', "a b=1", "x[y]=1", "n=\xe9", "=x", "expires=1", ";", 'q="']
+)
+def test_other_programs_cookies_do_not_lock_out(other: str) -> None:
+    """Every port of 127.0.0.1 shares them: a notebook or a development server leaves what it likes."""
+    assert code("GET", "/events", cookie=f"{other}; gf=the-key") is None
+    assert code("GET", "/events", cookie=f"gf=the-key; {other}") is None
+
+
 def test_the_key_is_taken_from_the_page_s_address_only() -> None:
     """A key in the address of anything else would be in a log sooner or later."""
     assert code("GET", "/", "key=the-key", cookie=None) is None
