@@ -18,7 +18,7 @@ from fleet.console.losses import Losses
 from fleet.console.picture import Failure, Part, Reading
 from fleet.console.stories import Entry
 from fleet.errors import GoldenfleetError
-from fleet.oncall.history import NoticeEvent
+from fleet.oncall.history import NoticeEvent, NoticeKey
 from fleet.oncall.snapshot import Snapshot
 
 NOTICES_EVERY_S = 1.0
@@ -88,7 +88,7 @@ class Feed:
         self._clock, self._monotonic = clock, monotonic
         self._reading = Reading(stack)
         self._read_until = clock() - HISTORY_S
-        self._seen: dict[tuple[object, ...], None] = {}
+        self._told: frozenset[NoticeKey] = frozenset()
         self._frame, self._viewers = Frame(), _Viewers()
         self._changed = threading.Condition()
         self._closed = False
@@ -195,8 +195,10 @@ class Feed:
     def _read_history(self) -> None:
         known, now = self._reading.entries, self._clock()
         since = max(self._read_until - _OVERLAP_S, now - HISTORY_S)
-        fresh = [event for event in self._source.history(since) if self._is_new(event)]
-        self._read_until = now
+        there = {event.key: event for event in self._source.history(since)}
+        fresh = [event for key, event in there.items() if key not in self._told]
+        # None begins earlier than the one before it: what this look did not have cannot come again.
+        self._told, self._read_until = frozenset(there), now
         if not fresh:
             return
         number = known[-1].number if known else 0
@@ -205,21 +207,14 @@ class Feed:
         # What the notice was about shows at once, too.
         self._tasks[1].due = 0.0
 
-    def _is_new(self, event: NoticeEvent) -> bool:
-        key = (event.at, event.event, event.instance_id, str(sorted(map(str, event.fields.items()))))
-        if key in self._seen:
-            return False
-        self._seen[key] = None
-        if len(self._seen) > 2 * _MOST_ENTRIES:
-            del self._seen[next(iter(self._seen))]
-        return True
-
     def _publish(self) -> None:
         try:
             data = json.dumps(self._render(self._reading), separators=(",", ":")).encode()
         except Exception:  # noqa: BLE001  the thread's boundary again: the page keeps what it has, and says how old it is
             _log.exception("the console could not show what it read")
             return
+        if data == self._frame.data:
+            return  # mostly it was only the log of notices that was looked at
         with self._changed:
             self._frame = Frame(self._frame.number + 1, data)
             self._viewers.wake()

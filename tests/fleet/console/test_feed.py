@@ -171,6 +171,16 @@ async def test_an_event_is_shown_once() -> None:
         assert len(shown.readings[-1].entries) == 2
 
 
+async def test_a_storm_is_shown_once() -> None:
+    """However many events a minute has: the log gives all of them again with each look."""
+    fleet, now = fleet_of(), time.time()
+    fleet.events = [event("drain.requested", node(i), now, number=i) for i in range(5000)]
+    async with watching(fleet) as (_, shown, frames):
+        first = await until(frames, shown, lambda reading: reading.entries)
+        again = await until(frames, shown, lambda _: fleet.looks > 3)
+    assert first.entries[-1].number == again.entries[-1].number == 5000
+
+
 async def test_a_quiet_day_is_not_read_again_and_again() -> None:
     """Each look at the log begins where the last one was, and a little before."""
     fleet = Listening(fleet_of().tiers, fleet_of().nodes)
