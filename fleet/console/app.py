@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.console.feed import Feed
 from fleet.console.guard import Guard, Refusal, Secrets, refused
+from fleet.control.drain import LONGEST_DRAIN_S
 from fleet.errors import GoldenfleetError
 
 MOST_VIEWERS = 32
@@ -49,7 +50,7 @@ class _Strict(BaseModel):
 
 class DrainOrder(_Strict):
     reason: Annotated[str, Field(min_length=1, max_length=200)]
-    deadline_s: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)]
+    deadline_s: Annotated[float, Field(ge=1, le=LONGEST_DRAIN_S, allow_inf_nan=False)]
 
 
 class UndrainOrder(_Strict):
@@ -82,6 +83,7 @@ class Console:
             nonce=nonce,
             css=_read("page.css"),
             js=_read("timeline.js") + _read("page.js"),
+            start=self.known.name,
             token=self.known.token,
             may_drain="true" if self.drains else "false",
             mode="drains allowed" if self.drains else "read only",

@@ -209,7 +209,7 @@ function showEvents(events) {
   }, (item, event) => item.classList.toggle("new", now() - event.at < 10));
   const told = fresh.filter((e) => e.kind === "notice" || e.kind === "failed");
   if (told.length > 3) say(`${told.length} notices, the last for ${told[0].instance_id}`);
-  else if (told.length) say(told.map((e) => `${e.instance_id}: ${e.words}`).join(". "));
+  else if (told.length) say(told.map((e) => [e.instance_id, e.words].filter(Boolean).join(": ")).join(". "));
 }
 function say(words) { get("said").textContent = words; }
 
@@ -325,21 +325,41 @@ async function post(path, order) {
 }
 
 // ---- the link to the console ----
+// A browser opens six connections to it at most, of all tabs together. So one tab listens and tells the others: with
+// a stream for each, a seventh tab would not load, and no drain would leave the browser.
+const tabs = new BroadcastChannel(body.dataset.start), last = new Map();  // kind -> what this tab heard last itself
 function connect() {
   const source = new EventSource("/events");
-  const heard = () => {
-    heardAt = Date.now();
-    if (!linked) { linked = true; connectedAt = Date.now(); }
+  const tell = (kind, data) => {
+    last.set(kind, data);
+    tabs.postMessage([kind, data]);
+    hear(kind, data);
   };
-  source.addEventListener("clock", (event) => { offset = JSON.parse(event.data).now - Date.now() / 1000; heard(); tick(); });
-  source.addEventListener("fleet", (event) => { fleet = JSON.parse(event.data); heard(); show(); });
+  source.addEventListener("clock", (event) => tell("clock", JSON.parse(event.data).now - Date.now() / 1000));
+  source.addEventListener("fleet", (event) => tell("fleet", event.data));
   source.addEventListener("error", () => {
-    linked = false;
-    tick();
+    tell("lost");
     // Closed for good means refused, by a console that was started anew or has too many viewers.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
   });
 }
+function hear(kind, data) {
+  const before = linked;
+  linked = kind !== "lost";
+  if (linked) {
+    last.delete("lost");
+    heardAt = Date.now();
+    if (!before) connectedAt = heardAt;
+  }
+  if (kind === "clock") offset = data;
+  if (kind !== "fleet") { tick(); return; }
+  fleet = JSON.parse(data);
+  show();
+}
+tabs.addEventListener("message", ({ data: [kind, data] }) => {
+  if (kind !== "hello") hear(kind, data);
+  else for (const said of last) tabs.postMessage(said);
+});
 
 get("filter").addEventListener("input", applyFilter);
 get("window").addEventListener("change", () => fleet && drawTimeline());
@@ -350,4 +370,6 @@ get("ask").firstElementChild.addEventListener("submit", (event) => { event.preve
 // The key is in a cookie now: it need not stay in the address, in the history and on screenshots.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 setInterval(tick, 500);
-connect();
+tabs.postMessage(["hello"]);
+// Held until this tab is closed; then the next one has it.
+navigator.locks.request(body.dataset.start, () => { connect(); return new Promise(() => {}); });

@@ -14,8 +14,9 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,21 @@ class Browser:
     @contextmanager
     def tab(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Tab]:
         """With cookies of its own."""
+        with self.tabs() as open_tab:
+            yield open_tab(url, width=width, height=height, dark=dark)
+
+    @contextmanager
+    def tabs(self) -> Iterator[Callable[..., Tab]]:
+        """Opens tabs that share cookies and connections, as a person's do."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
+        try:
+            yield partial(self._open, context)
+        finally:
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+
+    def _open(
+        self, context: str, url: str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> Tab:
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session)
@@ -112,10 +127,7 @@ class Browser:
         tab.call("Runtime.enable")
         tab.call("Log.enable")
         tab.go(url)
-        try:
-            yield tab
-        finally:
-            self.call("Target.disposeBrowserContext", browserContextId=context)
+        return tab
 
 
 class Tab:

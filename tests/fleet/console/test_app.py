@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 
 from fleet.console.app import MOST_VIEWERS
+from fleet.control.drain import LONGEST_DRAIN_S
 from tests.fleet.console.fleets import Fleet, Served, fleet_of, served
 
 OPENER = build_opener(ProxyHandler({}))
@@ -103,7 +105,7 @@ def test_forged_drains_are_refused(site: Served, fleet: Fleet, changed: dict[str
         {**ORDER, "reason": ""},
         {**ORDER, "reason": "x" * 201},
         {**ORDER, "deadline_s": 0},
-        {**ORDER, "deadline_s": 1e12},
+        {**ORDER, "deadline_s": LONGEST_DRAIN_S + 1},
         {**ORDER, "force": True},
         b'{"instance_id": "i-0123456789abcdef0", "reason": "x", "deadline_s": NaN}',
         b"x" * 1_000_000,
@@ -123,6 +125,14 @@ def test_a_drain_that_aws_refuses_is_told(site: Served, fleet: Fleet) -> None:
     answer = ask(site, "/drain", ORDER)
     assert (answer.status, answer.error) == (502, "not_taken")
     assert json.loads(answer.body)["error"]["hint"] == "Check the network."
+
+
+def test_every_time_that_the_page_offers_is_taken(site: Served, fleet: Fleet) -> None:
+    """The control handler gives nobody longer: what a person chose is what the node has."""
+    offered = re.findall(r'<option value="(\d+)"', ask(site, "/").body.decode().partition("ask-deadline")[2])
+    assert len(offered) == 4
+    for seconds in offered:
+        assert ask(site, "/drain", {**ORDER, "deadline_s": int(seconds)}).status == 202
 
 
 def test_a_drain_is_handed_on(site: Served, fleet: Fleet) -> None:

@@ -252,6 +252,26 @@ def test_the_page_finds_its_console_again(browser: Browser) -> None:
             tab.until("!document.querySelector('.banner')")
 
 
+def test_eight_tabs_are_as_good_as_one(browser: Browser) -> None:
+    """A browser opens six connections to a host: one tab listens for all, drains get through from any, and
+    when it is closed another listens."""
+    fleet = fleet_of()
+    with served(fleet, allow_drain=True) as site, browser.tabs() as open_tab:
+        first, *others = tabs = [open_tab(site.url) for _ in range(8)]
+        for tab in tabs:
+            shown(tab, 9)
+        assert site.feed.viewers == 1
+        others[-1].js("document.querySelector('.node.serving button').click()")
+        others[-1].write("bad disk")
+        others[-1].press("Enter")
+        until(lambda: browser.call("Target.getTargets") and fleet.asked)
+        first.call("Page.close")
+        fleet.nodes = fleet.nodes[:5]
+        for tab in others:
+            shown(tab, 5)
+        assert others[0].problems() == []
+
+
 def test_a_drain_by_keyboard_alone(browser: Browser) -> None:
     """Tab to the button, Enter, a reason, Enter: it is asked for as written, and focus comes back."""
     fleet = fleet_of()
