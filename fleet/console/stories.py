@@ -65,11 +65,19 @@ _WORDS: Mapping[str, tuple[Kind, Callable[[NoticeEvent], str]]] = {
     "instance.in_standby": ("left", lambda _: "stands by, a replacement launches"),
     "instance.retired": ("done", lambda _: "empty, and given back"),
     "instance.returned": ("other", lambda _: "is back in its group"),
+    "nodes.given_up": (
+        "failed",
+        lambda event: f"{_field(event, 'count')} nodes of {event.tier} were ended, which were never ready",
+    ),
     "node.undrained": ("other", lambda _: "serves again"),
     "notice.dropped": ("other", _because("notice dropped", "reason")),
     "notice.failed": ("failed", _because("notice could not be followed", "error")),
     "notice.seen": ("notice", _notice),
     "queue.failed": ("failed", _because("the notice queue does not answer", "error")),
+    "rollout.cancelled": (
+        "other",
+        lambda event: _because(f"the rollout of {event.tier} is cancelled", "why")(event),
+    ),
     "target.deregistered": ("left", lambda _: "left the load balancer"),
     "undrain.refused": ("failed", _because("cannot serve again", "reason")),
 }
