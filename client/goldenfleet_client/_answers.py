@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._plan import Call
+from ._transcript import GIVEN_UP
 from .types import Generation, Model, Usage
 
 
@@ -16,6 +17,8 @@ def parse_generation(answer: object, call: Call) -> Generation:
     if not isinstance(text, str) or not isinstance(reason, str):
         raise ValueError("a choice without text or finish reason")
     usage = _usage(answer.get("usage") if isinstance(answer, dict) else None)
+    if reason == GIVEN_UP:
+        raise ValueError("the engine gave it up")
     return Generation(text, reason, usage, call.means.request_id, call.attempts, resumes=0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ._calls import CHAT, STREAMED, Request
 from ._retry import Failure
 from ._stops import Stops
-from ._transcript import Transcript, read_event, text_of, whole_numbers
+from ._transcript import Transcript, finish_of, read_event, text_of, whole_numbers
 
 # They count generated tokens, or constrain them by what came before: a continuation would start anew.
 _NOT_CONTINUABLE = ("frequency_penalty", "grammar", "truncate", "watermark")
@@ -182,7 +182,7 @@ class ChatAccount(Transcript):
             _first_choice(event),
         )
         try:
-            piece = self._chunk(head, _delta(choice), choice.get("finish_reason")) if choice else None
+            piece = self._chunk(head, _delta(choice), finish_of(choice)) if choice else None
         except (TypeError, ValueError) as exc:
             return Failure("junk", "a chunk that is not TGI's", cause=exc)
         said = self.take_event(event)
@@ -190,7 +190,7 @@ class ChatAccount(Transcript):
             return said
         # The role alone, which a second attempt says again, or usage, which nobody asked for.
         begun, self._head = bool(self._head), head
-        if not choice or (begun and not said and not choice.get("finish_reason")):
+        if not choice or (begun and not said and finish_of(choice) is None):
             return ()
         return (self._chunk(head, {"content": said}, self.finish_reason) if self.stopped else piece,)
 

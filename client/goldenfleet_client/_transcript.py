@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Final, Protocol, TypeGuard
 
 from ._calls import Request, continuation_from_ids, continuation_from_text, has_text_prompt, not_continuable
 from ._retry import Failure, error_event
 from ._stops import Stops
 from .types import Chunk, Usage
+
+GIVEN_UP: Final = "abort"
 
 
 class Account(Protocol):
@@ -104,15 +106,16 @@ class Transcript:
         belongs = self._stops.across(text)
         if belongs is not None:
             self.finish_reason, self.stopped, text, ids = "stop", True, belongs, None
+        reason = finish_of(choice)
         if whole_numbers(ids) and ids:
-            self._take_ids(ids, said=bool(text or choice.get("finish_reason")))
+            self._take_ids(ids, said=bool(text or reason))
         elif text:
             self._all_text_has_ids = False
         if text:
             self._texts.append(text)
             self._pieces += 1
-        if choice.get("finish_reason") and not self.stopped:
-            self.finish_reason = str(choice["finish_reason"])
+        if reason is not None and not self.stopped:
+            self.finish_reason = reason
         return text
 
     def _take_ids(self, ids: list[int], *, said: bool) -> None:
@@ -195,6 +198,13 @@ def read_event(data: str) -> dict[str, Any] | Failure:
     if not isinstance(event, dict):
         return Failure("junk", "an event that is no object")
     return error_event(event) if event.get("error") else event
+
+
+def finish_of(choice: Mapping[str, object]) -> str | None:
+    """Why it is finished. Engines end what they give up, as when they shut down, with a reason that is none,
+    and [DONE] after it (vllm-project/vllm#57082): that is a cut."""
+    reason = choice.get("finish_reason")
+    return str(reason) if reason and reason != GIVEN_UP else None
 
 
 def whole_numbers(ids: object) -> TypeGuard[list[int]]:

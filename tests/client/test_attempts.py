@@ -365,6 +365,13 @@ def test_an_answer_that_was_all_thinking(caller: Any, service: Any, acts: Any) -
     assert (result.text, result.finish_reason, result.attempts) == ("", "length", 1)
 
 
+def test_an_answer_that_its_engine_gave_up(caller: Any, service: Any, acts: Any) -> None:
+    """An engine that shuts down ends its answers as if they were whole: such a one is asked for again."""
+    half = {"choices": [{"text": "Der Mond", "finish_reason": "abort"}]}
+    service.then(acts.answer(200, half), acts.whole)
+    assert caller.call("generate", "x").text == acts.text
+
+
 def test_a_base_url_with_a_path(callers: Any, service: Any, acts: Any) -> None:
     """Requests go below it, whether or not it ends in /v1, and answers may be compressed by what is there."""
     whole = {"choices": [{"text": "so", "finish_reason": "stop"}]}

@@ -19,6 +19,10 @@ CUTS: dict[str, dict[str, Any]] = {
     "[DONE] without a finish reason": {"tail": False, "raw": b"data: [DONE]\n\n"},
     "node_draining event": {"raw": DRAINING, "how": "close"},
     "node_draining event, then [DONE]": {"raw": DRAINING + b"data: [DONE]\n\n", "tail": False},
+    "a generation that its engine gave up": {
+        "raw": b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\ndata: [DONE]\n\n',
+        "tail": False,
+    },
     "event named error": {"raw": b"event: error\n" + DRAINING, "tail": False},
     "numeric 5xx code": {"raw": b'data: {"error":{"message":"x","code":503}}\n\n', "tail": False},
     "junk instead of JSON": {"raw": b'data: {"choi\n\n', "tail": False},
