@@ -235,17 +235,20 @@ def _instance(
         target_groups=tuple(group.get("TargetGroupARNs", ())),
         tier=tags.get(TIER_TAG),
         room=group.get("DesiredCapacity", 0) < group.get("MaxSize", 0),
-        spare=_spare(group),
+        spare=spare(group),
         undrained_at=_seconds(tags.get(UNDRAINED_TAG)),
     )
 
 
-def _spare(group: Mapping[str, Any]) -> int:
-    """A tenth of the group, one at least; what it lacks of what it wants has left already."""
-    members = group.get("Instances", ())
+def spare(group: Mapping[str, Any]) -> int:
+    """Members: a tenth of what the group wants, one at least; what it lacks has left already. That is how
+    Auto Scaling replaces nodes that fail their health checks (user guide, "How Amazon EC2 Auto Scaling
+    minimizes downtime").
+    """
+    members, wants = group.get("Instances", ()), int(group.get("DesiredCapacity", 0))
     serving = [int(m.get("WeightedCapacity") or 1) for m in members if m["LifecycleState"] == "InService"]
-    lacks = sum(serving) < group.get("DesiredCapacity", 0)
-    return 0 if lacks else max(1, len(serving) // 10)
+    largest = max(serving, default=1)
+    return max(0, max(largest, wants // 10) - max(0, wants - sum(serving))) // largest
 
 
 def _tags(holder: Mapping[str, Any]) -> dict[str, str]:

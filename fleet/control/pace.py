@@ -17,8 +17,9 @@ from fleet.control.perform import Task
 
 # So near its beginning nothing is put off any more.
 NEAR_S: Final = 3600.0
-# What could not be spared for so long is left to the nodes, which drain by themselves when it begins: a
-# message is received a hundred times at most.
+# What could not be spared for so long is left to the nodes, which drain by themselves when it begins, and to
+# Auto Scaling, which replaces them then (user guide, "Scheduled events"): a message is received a hundred
+# times at most.
 PATIENCE_S: Final = 2700.0
 _PAUSE_S: Final = 90.0
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.control.actions import Deregister, Drop, EnterStandby, LookAgain, Retire
+from fleet.control.aws import spare
 from fleet.control.drain import Instance, Rules
 from fleet.control.notices import DrainRequest, Interruption, Maintenance, Notice
 from fleet.control.pace import NEAR_S, PATIENCE_S, paced
@@ -30,12 +31,36 @@ def leaving(tasks: list[Task], now: float = NOW) -> list[str]:
     return [one.notice.instance_id for one in paced(tasks, now, RULES) if one.actions == LEAVES]
 
 
-@pytest.mark.parametrize("spare", [0, 1, 3])
-def test_no_more_than_a_group_can_spare(spare: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_no_more_than_a_group_can_spare(count: int) -> None:
     """The others wait, each group for itself."""
-    tasks = [task(n, spare=spare) for n in range(5)] + [task(9, group="other")]
-    assert len(leaving(tasks)) == spare + 1
+    tasks = [task(n, spare=count) for n in range(5)] + [task(9, group="other")]
+    assert len(leaving(tasks)) == count + 1
     assert "i-9" in leaving(tasks)
+
+
+@pytest.mark.parametrize(
+    ("wants", "serving", "others", "weight", "expected"),
+    [
+        (2, 2, 0, None, 1),
+        (2, 1, 1, None, 0),
+        (100, 100, 0, None, 10),
+        (100, 97, 3, None, 7),
+        (100, 80, 20, None, 0),
+        (100, 102, 0, None, 10),
+        (100, 25, 0, "4", 2),
+        (8, 2, 0, "4", 1),
+        (0, 0, 0, None, 1),
+    ],
+)
+def test_what_a_group_can_spare(
+    wants: int, serving: int, others: int, weight: str | None, expected: int
+) -> None:
+    """A tenth of it, one at least; what is not in service has left already; large nodes count as many."""
+    states = ["InService"] * serving + ["Pending"] * others
+    weighted = {"WeightedCapacity": weight} if weight else {}
+    members = [{"LifecycleState": state, **weighted} for state in states]
+    assert spare({"DesiredCapacity": wants, "Instances": members}) == expected
 
 
 @pytest.mark.parametrize("begins", [None, NOW, NOW + NEAR_S])
