@@ -33,6 +33,8 @@ class Rules:
     hold_s: float
     longest_hold_s: float
     enabled: bool = True
+    rollout_patience_s: float = 300.0
+    """How long a tier is short of spot before a rollout gives way."""
 
     def hold(self, failed: int) -> float:
         """How long after `failed` steps in vain the next one is tried."""
@@ -42,11 +44,6 @@ class Rules:
     def recent_s(self) -> float:
         """How old a failed launch may be and still say something about now."""
         return max(self.hold_s, 10 * self.after_s)
-
-    @property
-    def rollout_patience_s(self) -> float:
-        """How long a tier is short of spot before a rollout gives way."""
-        return 10 * self.after_s
 
 
 @dataclass(frozen=True, slots=True)

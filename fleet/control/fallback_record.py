@@ -18,6 +18,10 @@ MEMORY_TAG: Final = "goldenfleet:fallback-state"
 """Written by the handler alone, in unix seconds."""
 
 
+_ROLLOUT_PATIENCE_S: Final = 300.0
+"""Spot is back in minutes, or not for long; a rollout that is cancelled has to be begun again by a person."""
+
+
 def read_rules(tags: Mapping[str, str], time_scale: float = 1.0) -> Rules | None:
     """None where the tier has none, or none that can be read: then nothing of it is touched."""
     told = _read(tags, RULES_TAG)
@@ -29,6 +33,7 @@ def read_rules(tags: Mapping[str, str], time_scale: float = 1.0) -> Rules | None
             hold_s=float(told["hold"]) * time_scale,
             longest_hold_s=float(told["longestHold"]) * time_scale,
             enabled=told["enabled"] is True,
+            rollout_patience_s=max(_ROLLOUT_PATIENCE_S, 10 * float(told["after"])) * time_scale,
         )
     except (KeyError, TypeError, ValueError):
         return None

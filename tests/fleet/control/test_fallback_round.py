@@ -88,7 +88,16 @@ def test_rules_that_nobody_can_read(told: str) -> None:
 
 def test_rules_of_a_rehearsal() -> None:
     """Its seconds are AWS's times the scale; numbers of nodes stay."""
-    assert read_rules({RULES_TAG: json.dumps(RULES)}, 0.1) == Rules(0, 4, 3.0, 30.0, 120.0)
+    scaled = Rules(0, 4, 3.0, 30.0, 120.0, rollout_patience_s=30.0)
+    assert read_rules({RULES_TAG: json.dumps(RULES)}, 0.1) == scaled
+
+
+def test_a_rollout_has_five_minutes_at_the_least() -> None:
+    """Else a single failed launch would cancel it, where fallback waits for nothing."""
+    for after, patience in ((0, 300.0), (30, 300.0), (60, 600.0)):
+        rules = read_rules({RULES_TAG: json.dumps({**RULES, "after": after})})
+        assert rules is not None
+        assert rules.rollout_patience_s == patience
 
 
 @pytest.mark.parametrize(
