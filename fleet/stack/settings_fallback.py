@@ -24,7 +24,7 @@ class Fallback(Group):
         ge=0,
         le=3600,
         description="How long spot nodes must have been missing, with launches that fail, before nodes are "
-        "bought on demand. A rollout that is in the way is cancelled after ten times that, at least 5 minutes.",
+        "bought on demand. A rollout in the way is cancelled after ten times that, at least 5 minutes.",
         json_schema_extra=when(
             "Raise it where spot is back in a minute as a rule; below 30 a single failed launch is enough."
         ),
