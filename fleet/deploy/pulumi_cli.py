@@ -146,7 +146,12 @@ class PulumiCli:
                 process.wait()
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+        # Without the second Pulumi does not know --event-log (pkg/cmd/pulumi/operations).
+        environment = {
+            **os.environ,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DEBUG_COMMANDS": "true",
+        }
         if self._endpoint:
             environment["AWS_ENDPOINT_URL"] = self._endpoint
             environment.setdefault("AWS_ACCESS_KEY_ID", "test")
