@@ -123,22 +123,65 @@ def terraform(tmp_path: Path) -> Terraform:
     return Terraform(tmp_path, mirror)
 
 
+def everything(aws: Aws) -> dict[str, Any]:
+    """The production stack with all that its file leaves out, as far as one stack can have it."""
+    settings = load_settings(PROJECT, "prod").model_dump(mode="json", by_alias=True)
+    gateway, model = settings["tiers"]
+    vpc = aws.call("ec2.CreateVpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    redis = aws.call("ec2.CreateSecurityGroup", GroupName="redis", Description="limits", VpcId=vpc)["GroupId"]
+    certificate = aws.call("acm.RequestCertificate", DomainName="a.example")["CertificateArn"]
+    day = {"name": "day", "cron": "0 8 * * 1-5", "timeZone": "Europe/Zurich", "min": 2, "desired": 4}
+    night = {"name": "night", "cron": "0 20 * * *", "min": 2, "max": 9}
+    fitting = {"vcpus": {"min": 4, "max": 16}, "memoryGib": {"min": 16}, "gpus": {"min": 1, "max": 1}}
+    forecast = {"predictive": {"metric": "in-flight"}, "inFlightSeconds": 10}
+    by_requirements = {"requirements": {**fitting, "gpuMemoryGib": {"min": 22}, "excludedTypes": ["g4*"]}}
+    by_weights = {"instanceTypes": ["g6.xlarge", "g6.2xlarge"], "weights": {"g6.xlarge": 1, "g6.2xlarge": 2}}
+    on_demand = {"instanceTypes": ["g6.xlarge"], "onDemandBase": 1, "onDemandPercent": 100}
+    tiers = [
+        gateway | {"scaling": {"schedules": [day, night], "predictive": {"metric": "requests"}}},
+        model,
+        model | {"name": "fitting", "purchase": {"onDemandBase": 1, **by_requirements}, "scaling": forecast},
+        model
+        | {
+            "name": "weighed",
+            "purchase": {"onDemandBase": 1, **by_weights},
+            "weightsFrom": ["s3://models/llama"],
+        },
+        model | {"name": "waiting", "purchase": on_demand, "warmPool": {"min": 1, "maxPrepared": 24}},
+    ]
+    return {
+        "edge": settings["edge"] | {"certificateArn": certificate},
+        "network": {"nat": "per-zone", "endpoints": True},
+        "alarms": {"email": "ops@a.example"},
+        "security": {
+            "key": "own",
+            "permissionsBoundary": "arn:aws:iam::123456789012:policy/bounded",
+            "interruptions": True,
+        },
+        "access": {"limitsUrl": "ssm:/ours/redis", "limitsSecurityGroup": redis},
+        "telemetry": {
+            "tracesUrl": "https://traces.example.com",
+            "tracesHeaders": "secretsmanager:ours/traces",
+        },
+        "tiers": tiers,
+    }
+
+
 def applied(stack: str, folder: Path) -> tuple[Declared, ...]:
     """The program's registrations with values as AWS gives them, ids and ARNs included."""
     with Cloud(time_scale=0.05, seed=1, listener=Nobody()) as cloud:
-        settings = load_settings(PROJECT, stack)
-        for tier in settings.tiers:
-            cloud.register_image(tier.recipe, stack, tier.channel)
-        aws = Aws(cloud.endpoint_url, "us-east-1")
-        certificate = aws.call("acm.RequestCertificate", DomainName=settings.edge.domain)["CertificateArn"]
-        edge = settings.edge.model_dump(mode="json", by_alias=True) | {"certificateArn": certificate}
-        config = {"goldenfleet:edge": json.dumps(edge)}
+        for each in load_settings(PROJECT, stack).tiers:
+            cloud.register_image(each.recipe, stack, each.channel)
+        asked = everything(Aws(cloud.endpoint_url, "us-east-1"))
+        config = {f"goldenfleet:{key}": json.dumps(value) for key, value in asked.items()}
         at, state = cloud.endpoint_url, folder / "state.json"
         return PulumiEngine(PROJECT, stack, endpoint_url=at, state_file=state, config=config).up().declared
 
 
 def test_terraform_knows_every_argument_of_the_production_stack(terraform, tmp_path_factory) -> None:
-    """AWS's own provider validates and plans what the program registers, each resource of it."""
+    """AWS's own provider validates and plans what the program registers, each resource of it, with all that a
+    stack can add.
+    """
     made = as_terraform(applied("prod", tmp_path_factory.mktemp("stack")))
     configuration = {"provider": {"aws": PROVIDER}, **made}
     (terraform.folder / "main.tf.json").write_text(json.dumps(configuration, indent=1))
