@@ -121,6 +121,8 @@ class Tracing:
         sending = threading.Thread(target=self._provider.shutdown, daemon=True)
         sending.start()
         await asyncio.to_thread(sending.join, timeout_s)
+        # What is still being tried is given up, so that no thread goes on trying.
+        self._exporter.shutdown()
 
     def flush(self) -> None:
         """Sends what is queued. Blocks as long as the exporter may take."""

@@ -30,7 +30,7 @@ class CountedExporter(SpanExporter):
         self._sent = spans.labels(result="sent")
         self._lost = spans.labels(result="failed")
         self._log = log
-        self._failing = False
+        self._failing = self._closed = False
         self.done = 0
         self.skipped = spans.labels(result="skipped")
 
@@ -46,7 +46,10 @@ class CountedExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        self._inner.shutdown()
+        """Again is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._inner.force_flush(timeout_millis)

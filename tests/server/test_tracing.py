@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -206,6 +207,18 @@ async def test_an_end_does_not_wait_for_a_receiver_that_hangs(receiver: Receiver
     async with asyncio.timeout(4):
         await gateway.tracing.aclose(0.1)
     receiver.gate.set()
+
+
+async def test_an_end_leaves_no_thread_that_goes_on_trying(receiver: Receiver, stage: Any) -> None:
+    """A receiver that is down is given up with the process's other work."""
+    receiver.status = 503
+    before = set(threading.enumerate())
+    gateway = await stage.gateway((await stage.engine()).address, traces_url=receiver.url)
+    await gateway.post("/v1/chat/completions", CHAT)
+    [sending] = [thread for thread in set(threading.enumerate()) - before if "Otel" in thread.name]
+    await gateway.tracing.aclose(0.1)
+    await asyncio.to_thread(sending.join, 2)
+    assert not sending.is_alive()
 
 
 async def test_the_key_for_langfuse_comes_from_a_file_and_is_in_no_log(
