@@ -49,9 +49,26 @@ def test_a_drain_of_the_last_node_of_a_tier_is_warned_of(make_node, make_snapsho
 
 
 def test_a_plan_says_what_becomes_of_each_node(make_node):
-    """One that is empty needs nothing, one that drains only a nearer deadline."""
-    nodes = [make_node(), make_node(phase="empty"), make_node(phase="accepting", deadline=NOW)]
-    does = [planned.does for planned in plans.to_drain(nodes, 60)]
-    assert does[0] == "drains within 60 s, then it is ended and replaced"
-    assert does[1] == ""
-    assert "drains already" in does[2]
+    """One that is empty needs nothing, one that drains only a nearer deadline, one that is dead no time."""
+    nodes = [
+        make_node(),
+        make_node(phase="empty"),
+        make_node(phase="accepting", deadline=NOW, reason="cli"),
+        make_node(phase="dead"),
+    ]
+    whole, empty, draining, dead = plans.to_drain(nodes, 60)
+    assert whole.does == "drains within 60 s, then it is ended and replaced"
+    assert (empty.does, empty.because, empty.wanted) == ("", "it is empty already", True)
+    assert "drains already, reason 'cli'" in draining.does
+    assert "its process is dead" in dead.does
+    assert not any(planned.wanted for planned in (whole, draining, dead))
+
+
+def test_a_plan_says_what_nobody_knows(make_node):
+    """Work of which nobody knows is not none; as JSON it is null, as is what will not be done."""
+    [unknown] = plans.to_drain([make_node(in_flight=None)], 60)
+    assert "unknown in flight: drains within 60 s" in str(unknown)
+    assert (unknown.as_json()["in_flight"], unknown.as_json()["because"]) == (None, None)
+    [idle] = plans.to_undrain([make_node(in_flight=0)], NOW)
+    assert "0 in flight: nothing, it does not drain" in str(idle)
+    assert (idle.as_json()["does"], idle.as_json()["because"]) == (None, "it does not drain")
