@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from fleet.deploy.pulumi_cli import PulumiCli
 from fleet.rehearsal.engine import Step
 from tests.fleet.deploy.conftest import FakePulumi
 
+PROJECT = Path(__file__).parents[3]
 DEADLINE_SECONDS = 60
 STEPS = {
     ("same", "goldenfleet-prod"): (),
@@ -136,6 +139,7 @@ def up_by_pulumi(pulumi: FakePulumi, *words: str) -> Result:
     pack = pulumi.project / "fleet" / "policy"
     pack.mkdir(parents=True)
     (pack / "PulumiPolicy.yaml").touch()
+    shutil.copy(PROJECT / "Pulumi.prod.yaml", pulumi.project)
     asked = ["up", "--engine", "pulumi", "--yes", "--stack", "prod", "--project", str(pulumi.project)]
     return CliRunner().invoke(main, [*asked, *words])
 
