@@ -33,7 +33,7 @@ MEANINGS: Mapping[str, str] = {
     "models.learned": "the node serves these models",
     "models.unreadable": "the node does not say which models it serves",
     "node.answers": "a silent node answers again",
-    "node.silent": "the node is up and says nothing: its requests go on elsewhere",
+    "node.silent": "the node, or its engine, is up and says nothing: its requests move, if there is a place",
     "node.undrained": "a person's undrain: the node serves again",
     "node_metrics.failing": "CloudWatch refuses the node's metrics",
     "node_metrics.sent": "CloudWatch takes the node's metrics again",
