@@ -31,6 +31,7 @@ from fleet.rehearsal.cloud import (
     lambdas,
     launching,
     log_metrics,
+    log_streams,
     policies,
     refresh,
     routing,
@@ -267,6 +268,7 @@ class Cloud:
         speed.install(patches)
         alarms.install(patches)
         log_metrics.install(patches)
+        log_streams.install(patches)
         lambdas.install(patches)
         server.install(self._closing.is_set, patches)
 
