@@ -13,7 +13,7 @@ from server.record import Record
 from server.resume import Leg, read, shape
 from server.retry import Failure
 from server.wire.jsonbody import Json
-from server.wire.openai import Delta, read_error
+from server.wire.openai import Delta, is_given_up, read_error
 from server.wire.sse import DONE, SseParser
 from server.wire.token_events import TokenEvents, learn
 
@@ -190,6 +190,8 @@ def _chunk(data: bytes, into_openai: Translate | None) -> Json:
     error = read_error(said)
     if error is not None:
         raise error.refusal or AttemptFailed(_failure(error.code), f"the stream ended in {error.code}")
+    if is_given_up(said):
+        raise AttemptFailed(Failure.CUT, "the engine gave the generation up")
     return said
 
 

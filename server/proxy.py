@@ -32,7 +32,7 @@ from server.retry import Failure
 from server.upstreams import Node
 from server.wire import tgi
 from server.wire.jsonbody import Json, dump
-from server.wire.openai import Generation, check_answer, read_generation, upstream_unary
+from server.wire.openai import Generation, check_answer, holds_given_up, read_generation, upstream_unary
 from server.wire.sse import DONE, Event
 from server.wire.usage import answer_of, prompt_of, read_usage
 from server.wire.whole_events import WholeEvents
@@ -191,9 +191,15 @@ class Proxy:
         async with attempts.ask(node, method, target, headers, body, expects) as response:
             answer = await response.read(self._fleet.limits.max_response_bytes)
             if method == "POST":
-                check_answer(answer)
+                self._check(answer)
             self._fleet.nodes.succeeded(node)
             return passed_headers(response.headers), answer
+
+    def _check(self, answer: bytes) -> None:
+        """Raises WireError and AttemptFailed."""
+        check_answer(answer)
+        if holds_given_up(answer):
+            raise AttemptFailed(Failure.CUT, "the engine gave the generation up")
 
     def _within(self, call: Call) -> Scope:
         return self._handover.within(call.deadline_s, self._fleet.clock() - call.began)
@@ -231,6 +237,10 @@ class _Stream:
 
 class EngineProxy(Proxy):
     """The node: OpenAI's routes go to its engine and back as they are, in whole events."""
+
+    def _check(self, answer: bytes) -> None:
+        """What the engine gave up is the gateway's to see, which knows another node."""
+        check_answer(answer)
 
     async def _openai(self, call: Call, generation: Generation, raw: bytes) -> None:
         call.observation.asked(generation.body.get("model"), stream=generation.stream)

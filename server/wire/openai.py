@@ -4,6 +4,7 @@ Only what the gateway acts on is checked here; the engine validates the rest. To
 names (`return_token_ids`, `token_ids`, `prompt_token_ids`).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,8 @@ IntoDialect = Callable[[Kind, Json], Json]
 
 TARGETS: dict[Kind, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 CHUNK_OBJECTS: dict[Kind, str] = {"chat": "chat.completion.chunk", "completions": "text_completion"}
+
+_GIVEN_UP = re.compile(rb'"finish_reason"\s*:\s*"abort"')
 
 MAX_CHOICES = 16
 MAX_TOKENS = 1_000_000
@@ -136,6 +139,19 @@ def check_answer(raw: bytes) -> None:
     whole = raw[:64].lstrip().startswith(b"{") and raw[-64:].rstrip().endswith(b"}")
     if not (whole and b'"choices"' in raw):
         raise WireError("the node's answer is not a whole completion")
+
+
+def is_given_up(chunk: Json) -> bool:
+    """Engines end what they give up, as when they shut down, with a finish reason that is none, and [DONE]
+    after it: vLLM and SGLang (vllm-project/vllm#57082)."""
+    choices = chunk.get("choices")
+    listed = choices if isinstance(choices, list) else []
+    return any(isinstance(choice, dict) and choice.get("finish_reason") == "abort" for choice in listed)
+
+
+def holds_given_up(answer: bytes) -> bool:
+    """The same of a whole answer, which is not parsed: quotes inside its text have a backslash first."""
+    return _GIVEN_UP.search(answer) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Plan:
     """What a scripted engine does with one generation: how many tokens it gives, and how it ends.
 
     `end`: done | reset | eof | half (an event cut in two) | an error event's code | hang | stall (the whole
-    engine stands still, until it is `awake`, and then goes on).
+    engine stands still, until it is `awake`, and then goes on) | abort (an engine that shuts down).
     A `status` other than 200 is answered instead; `whole` is, where the answer comes in one piece.
     """
 
@@ -124,7 +124,9 @@ class Writing:
         if self.plan.whole is not None:
             await self.exchange.respond(200, [(b"content-type", b"text/html")], self.plan.whole)
             return
-        if self.plan.end not in ("done", "stall"):
+        if self.plan.end == "abort":
+            choice["finish_reason"] = "abort"
+        elif self.plan.end not in ("done", "stall"):
             await self.exchange.start(200, [(b"content-type", b"application/json")])
             await self.exchange.write(b'{"id":')
             self.exchange.abort()
@@ -168,7 +170,9 @@ class Writing:
         if end in ("reset", "half", "hang"):
             self.exchange.abort()
             return
-        if end == "done_early":
+        if end == "abort":
+            await self._send(self._chunk({"delta": {}} if self.chat else {"text": ""}, "abort"))
+        if end in ("done_early", "abort"):
             await self.exchange.write(b"data: [DONE]\n\n")
         elif end == "garbage":
             await self.exchange.write(b"data: {not json\n\n")

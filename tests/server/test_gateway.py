@@ -62,6 +62,16 @@ async def test_an_answer_that_is_no_completion_is_not_passed_on(stage: Any, plan
     assert gateway.events("request.retried")[0]["reason"] == "malformed"
 
 
+async def test_an_engine_that_shuts_down_loses_no_answer(stage: Any, plan: Any) -> None:
+    """It ends all that runs with "abort" under 200: each is asked for again, and no retry budget pays."""
+    engines = [await stage.engine(default=plan(end="abort")), await stage.engine()]
+    nodes = [await stage.node(engine.address) for engine in engines]
+    gateway = await stage.gateway(*(node.address for node in nodes))
+    answers = await asyncio.gather(*(gateway.post("/v1/chat/completions", CHAT) for _ in range(24)))
+    assert {answer.json["choices"][0]["finish_reason"] for answer in answers} == {"length"}
+    assert len(gateway.events("request.retried")) >= 6
+
+
 async def test_a_node_that_refuses_connections_is_left(stage: Any) -> None:
     """A dead node costs no request, and only the first few even notice it."""
     good = await stage.engine()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-CUTS = ["reset", "eof", "half", "node_draining", "engine_stopped", "done_early", "garbage"]
+CUTS = ["reset", "eof", "half", "node_draining", "engine_stopped", "done_early", "garbage", "abort"]
 TOKENS = 9
 
 
