@@ -81,6 +81,7 @@ def test_the_page_is_no_part_of_another(dest: str) -> None:
     away = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "origin": None}
     assert code("GET", "/", sec_fetch_dest=dest, **away) == "origin_refused"
     assert code("GET", "/events", sec_fetch_dest="document", **away) == "origin_refused"
+    assert code("POST", "/", sec_fetch_dest="document", **away) == "origin_refused"
     assert code("GET", "/", "key=the-key", sec_fetch_dest="document", cookie=None, **away) is None
 
 

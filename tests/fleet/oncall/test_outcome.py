@@ -87,6 +87,12 @@ def test_a_short_drain_lists_all_that_it_cut_over():
     assert "6 cut over" in str(drained)
 
 
+@pytest.mark.parametrize(("granted_s", "ok"), [(108.0, True), (107.9, False), (None, True)])
+def test_nearly_as_long_as_a_notice_is_not_short(granted_s, ok):
+    """A tenth of it may be lost on the way of the request to the node."""
+    assert judge(observed(**HANDED_OVER, granted_s=granted_s), {"r1": "ok", "r2": "ok"}, 1.0).ok is ok
+
+
 def test_a_rehearsal_counts_in_its_own_time():
     """At a tenth of AWS's time a spot notice gives 12 s, and 11 s of it are not short."""
     seen = replace(observed(**HANDED_OVER), granted_s=11.0)

@@ -201,6 +201,8 @@ def test_points_of_ten_seconds_scale_out_sooner() -> None:
 def test_any_policy_scales_out_and_all_scale_in() -> None:
     """Out if any policy wants it, to the most wanted; in only if all want it."""
     assert wanted({"cpu": 100.0, "requests": 10.0}, {"cpu": LONG, "requests": LOW}) == 8
+    assert wanted({"cpu": 100.0, "requests": 150.0}, {"cpu": LONG, "requests": LONG}) == 8
+    assert wanted({"cpu": 75.0, "requests": 200.0}, {"cpu": LONG, "requests": LONG}) == 8
     assert wanted({"cpu": 1.0, "requests": 100.0}, {"cpu": LOW, "requests": Breach()}) == 4
     assert wanted({"cpu": 1.0, "requests": 50.0}, {"cpu": LOW, "requests": LOW}) == 2
 
@@ -223,6 +225,14 @@ def test_a_breach_lasts_while_it_holds() -> None:
     assert observe(first, CPU, 90.0, 20.0).above_since == 10.0
     assert observe(first, CPU, 48.0, 20.0) == Breach()
     assert observe(first, CPU, None, 20.0) == Breach()
+    low = observe(Breach(), CPU, 44.9, 10.0)
+    assert observe(low, CPU, 1.0, 20.0) == Breach(below_since=10.0)
+    assert observe(low, CPU, 80.0, 20.0) == Breach(above_since=20.0)
+
+
+def test_at_its_target_or_at_nine_tenths_of_it_a_metric_is_well() -> None:
+    """Only beyond does time begin to count."""
+    assert observe(Breach(), CPU, 50.0, 10.0) == observe(Breach(), CPU, 45.0, 10.0) == Breach()
 
 
 @pytest.mark.parametrize(
