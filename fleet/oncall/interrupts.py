@@ -52,13 +52,17 @@ def interrupt(
     clock: Callable[[], float] = time.time,
 ) -> str:
     """Start the experiment; gives its id once the notices are sent. Raises OnCallError."""
-    account = aws.call("sts.get_caller_identity")["Account"]
-    role = role_arn or f"arn:{aws.partition}:iam::{account}:role/{interrupting_role(aws.stack)}"
-    with _template(aws, nodes, str(account), role) as template_id:
+    account = str(aws.call("sts.get_caller_identity")["Account"])
+    with _template(aws, nodes, account, role_arn or own_role(aws, account)) as template_id:
         started = aws.call("fis.start_experiment", experimentTemplateId=template_id, clientToken=_token())
         experiment_id = str(started["experiment"]["id"])
         _await_sent(aws, experiment_id, pause, clock)
     return experiment_id
+
+
+def own_role(aws: Aws, account: str) -> str:
+    """ARN of the role that the stack makes."""
+    return f"arn:{aws.partition}:iam::{account}:role/{interrupting_role(aws.stack)}"
 
 
 @contextmanager

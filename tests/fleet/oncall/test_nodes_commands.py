@@ -11,6 +11,7 @@ from fleet.oncall import interrupts, journal
 from fleet.oncall.connecting import session
 from fleet.oncall.errors import AwsFailed, Impossible, ProgramMissing
 from fleet.oncall.lines import lines
+from fleet.stack.naming import interrupting_role
 
 SENT, GOT = "AmazonSSM.SendCommand", "AmazonSSM.GetCommandInvocation"
 
@@ -98,3 +99,10 @@ def test_an_experiment_names_its_nodes_alone(aws, make_node):
     assert made["targets"]["nodes"]["resourceArns"] == ["arn:aws:ec2:us-east-1:123456789012:instance/i-1"]
     assert made["actions"]["interrupt"]["parameters"] == {"durationBeforeInterruption": "PT2M"}
     assert (made["roleArn"], made["tags"]) == ("arn:role", {"goldenfleet:stack": "prod"})
+
+
+def test_an_experiment_acts_as_the_stacks_own_role(aws):
+    """By the name that the stack gives it where it makes one."""
+    assert interrupts.own_role(aws.access(), "123456789012") == (
+        f"arn:aws:iam::123456789012:role/{interrupting_role('prod')}"
+    )
