@@ -51,6 +51,32 @@ def test_a_group_takes_the_step_that_leads_to_what_is_wanted(case: str) -> None:
     assert deciding.next_step(wanted, now, members, refresh) == step
 
 
+ONE_WAY = {
+    "as it is": (policy(), {"1"}, None, "nothing"),
+    "another version": (policy("2"), {"1"}, None, "start"),
+    "changed, and nothing followed": (policy(), {"2"}, None, "start"),
+    "on its way": (policy(), {"1", "2"}, "InProgress", "nothing"),
+    "begins": (policy(), {"2"}, "Pending", "nothing"),
+    "bakes": (policy(), {"1"}, "Baking", "nothing"),
+    "on its way elsewhere": (policy("2"), {"1"}, "InProgress", "replace"),
+    "it is being cancelled": (policy(), {"1", "2"}, "Cancelling", "replace"),
+}
+
+
+@pytest.mark.parametrize("case", ONE_WAY)
+def test_a_group_by_requirements_takes_steps_forward_only(case: str) -> None:
+    """The group says already where a rollout goes; going back to what was before is another one."""
+    wanted, members, status, step = ONE_WAY[case]
+    refresh = None if status is None else {"Status": status}
+    assert deciding.next_step_one_way(wanted, policy(), members, refresh) == step
+
+
+def test_what_needs_a_way_back_is_not_asked_for_without_one() -> None:
+    """AWS refuses it where the group changes first; all else stays as it was asked."""
+    preferences = {"AutoRollback": True, "SkipMatching": True, "BakeTime": 60}
+    assert deciding.one_way(preferences) == {"BakeTime": 60}
+
+
 @pytest.mark.parametrize(
     ("asked", "last", "there", "base"),
     [(1, None, 5, 1), (1, 1, 5, 5), (2, 1, 5, 5), (6, 1, 5, 6), (2, 1, 1, 2), (1, 3, 3, 1), (1, 1, 1, 1)],
