@@ -68,6 +68,11 @@ class Budget(NamedTuple):
     deaths: int = 1
     crashes: int = 0
     duplicates: int = 0
+    silences: int = 0  # times that the node does not answer in time
+
+    def spent_of(self, start: Budget) -> int:
+        """What has happened since `start`, deaths and events apart."""
+        return start.crashes + start.duplicates + start.silences - sum(self[2:])
 
 
 class State(NamedTuple):
@@ -139,6 +144,17 @@ def _steps(state: State, decided: Decide) -> Iterator[tuple[str, State]]:
         if state.budget.crashes:
             fewer = state.budget._replace(crashes=state.budget.crashes - 1)
             yield "crash", _back(without._replace(budget=fewer), handler.notice)
+        if state.budget.silences and state.up:
+            fewer = state.budget._replace(silences=state.budget.silences - 1)
+            yield from _silently(without._replace(budget=fewer), handler, decided)
+
+
+def _silently(state: State, handler: Handler, decided: Decide) -> Iterator[tuple[str, State]]:
+    """The node is asked, or told, and does not answer."""
+    if handler.left is None and handler.seen is not None:
+        yield f"silence for {handler.notice.kind}", _go_on(state, handler, decided, NodeState("silent"))
+    elif handler.left and isinstance(handler.left[0], (TellNode, Undrain)):
+        yield f"{handler.notice.kind} unheard", _back(state, handler.notice)
 
 
 def handled(state: State, notice: Notice, decided: Decide = decide) -> State:
@@ -222,15 +238,17 @@ _EVENTS: dict[str, Callable[[State], State | None]] = {
 EVENTS = tuple(_EVENTS)
 
 
-def _go_on(state: State, handler: Handler, decided: Decide) -> State:
-    """One call of a handler: look at the account, ask the node and decide, or do the next thing."""
+def _go_on(state: State, handler: Handler, decided: Decide, node: NodeState | None = None) -> State:
+    """One call of a handler: look at the account, ask the node and decide, or do the next thing. `node` is
+    what it says, when that is not what it is.
+    """
     if handler.left is None and handler.seen is None:
         return _with(state, handler._replace(seen=state.instance))
     if handler.left is None:
         actions = decided(
             handler.notice,
             handler.seen,
-            _node_state(state),
+            node or _node_state(state),
             now=state.now,
             heartbeat_s=HOOK_S if isinstance(handler.notice, Termination) else None,
             rules=RULES,
