@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from fleet.control.errors import AwsFailed
 from fleet.control.fallback import Decision, Memory, Rollout, decide
 from fleet.control.fallback_account import TierGroup, failed_launches
-from fleet.control.given_up import given_up
+from fleet.control.given_up import ended_by_checks, given_up, launches
 from fleet.control.log import Log
 
 Activities = Sequence[Mapping[str, Any]]
@@ -22,6 +23,7 @@ class Tiers(Protocol):
     def tiers(self) -> list[TierGroup]: ...
     def spot_ids(self, group: str) -> frozenset[str]: ...
     def activities(self, group: str) -> Activities: ...
+    def launch_times(self, instance_ids: Collection[str]) -> dict[str, datetime]: ...
     def rollout(self, group: str) -> Rollout: ...
     def cancel_rollout(self, group: str) -> None: ...
     def remember(self, group: str, memory: Memory) -> None: ...
@@ -78,7 +80,12 @@ class Fallback:
 
     def _tell_of_given_up(self, group: TierGroup, activities: Activities, now: float) -> None:
         """Once a look for as long as it is news: an alarm counts them, and sends a rollout back."""
-        if nodes := given_up(activities, group.grace_s, now, group.time_scale):
+        ended = ended_by_checks(activities, now, group.time_scale)
+        launched = launches(activities)
+        # In a large tier a hundred other activities may have come since.
+        if unknown := ended.keys() - launched.keys():
+            launched |= self._account.launch_times(unknown)
+        if nodes := given_up(ended, launched, group.grace_s, group.time_scale):
             self._log(
                 "nodes.given_up",
                 stack=group.stack,

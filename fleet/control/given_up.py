@@ -24,19 +24,33 @@ _NEWS_S: Final = 180.0
 """Looks come once a minute: none may be missed, and an alarm must not ring for ever."""
 
 
-def given_up(
-    activities: Sequence[Mapping[str, Any]], grace_s: float, now: float, time_scale: float = 1.0
-) -> tuple[str, ...]:
-    """Ids, of a group's scaling activities. `grace_s` is AWS's; `now` in unix seconds."""
-    launched = {name: one.get("EndTime") or one["StartTime"] for name, one in _of(activities, _LAUNCHING)}
-    longest = (grace_s + _LATE_S) * time_scale
-    return tuple(
-        name
+def ended_by_checks(
+    activities: Sequence[Mapping[str, Any]], now: float, time_scale: float = 1.0
+) -> dict[str, datetime]:
+    """Node -> when its group ended it for its health checks, where that is news. `now` in unix seconds."""
+    return {
+        name: ended["StartTime"]
         for name, ended in _of(activities, _TERMINATING)
         if any(cause in str(ended.get("Cause", "")).lower() for cause in _CAUSES)
         and now - ended["StartTime"].timestamp() <= _NEWS_S * time_scale
-        and name in launched
-        and _seconds(launched[name], ended["StartTime"]) <= longest
+    }
+
+
+def launches(activities: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
+    """Node -> when it went into service, or was launched where that is not known."""
+    return {name: one.get("EndTime") or one["StartTime"] for name, one in _of(activities, _LAUNCHING)}
+
+
+def given_up(
+    ended: Mapping[str, datetime],
+    launched: Mapping[str, datetime],
+    grace_s: float,
+    time_scale: float = 1.0,
+) -> tuple[str, ...]:
+    """Those that were never ready, of the nodes whose launch is known. `grace_s` is AWS's."""
+    longest = (grace_s + _LATE_S) * time_scale
+    return tuple(
+        name for name, at in ended.items() if name in launched and _seconds(launched[name], at) <= longest
     )
 
 

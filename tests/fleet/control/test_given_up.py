@@ -12,7 +12,7 @@ import pytest
 from fleet.control.fallback_account import FallbackAccount
 from fleet.control.fallback_record import RULES_TAG
 from fleet.control.fallback_round import Fallback
-from fleet.control.given_up import given_up
+from fleet.control.given_up import ended_by_checks, given_up, launches
 from fleet.control.log import Log
 
 NOW = 1_000_000.0
@@ -34,6 +34,11 @@ def life(cause: str = ELB, ended: float = NOW - 30, lived: float = GRACE + 60) -
     ]
 
 
+def never_ready(activities: list[dict[str, Any]], time_scale: float = 1.0) -> tuple[str, ...]:
+    ended = ended_by_checks(activities, NOW, time_scale)
+    return given_up(ended, launches(activities), GRACE, time_scale)
+
+
 @pytest.mark.parametrize(
     "activities",
     [
@@ -48,17 +53,26 @@ def life(cause: str = ELB, ended: float = NOW - 30, lived: float = GRACE + 60) -
 )
 def test_nodes_that_end_otherwise(activities: list[dict[str, Any]]) -> None:
     """Reclaimed, scaled in, sick after having served, long ago, or launched nobody knows when."""
-    assert given_up(activities, GRACE, NOW) == ()
+    assert never_ready(activities) == ()
 
 
 def test_a_node_that_was_never_ready() -> None:
     """Its group ended it for its health checks right after the grace period; times are scaled together."""
-    assert given_up(life(), GRACE, NOW) == ("i-1",)
-    assert given_up(life(ended=NOW - 3, lived=36), GRACE, NOW, 0.1) == ("i-1",)
-    assert given_up(life(ended=NOW - 30, lived=36), GRACE, NOW, 0.1) == ()
+    assert never_ready(life()) == ("i-1",)
+    assert never_ready(life(ended=NOW - 3, lived=36), 0.1) == ("i-1",)
+    assert never_ready(life(ended=NOW - 30, lived=36), 0.1) == ()
 
 
-def test_nodes_that_never_answer_are_told(fleet: Any) -> None:
+class Forgetful(FallbackAccount):
+    """Of a group so large that a hundred activities do not go back to a launch."""
+
+    def activities(self, group: str) -> list[Any]:
+        every = super().activities(group)
+        return [one for one in every if one["Description"].startswith("Terminating")]
+
+
+@pytest.mark.parametrize("account", [FallbackAccount, Forgetful])
+def test_nodes_that_never_answer_are_told(fleet: Any, account: type[FallbackAccount]) -> None:
     """In the words of the emulated cloud: not while they boot, and once the group has given them up."""
     groups = boto3.client("autoscaling")
     tag = {"ResourceId": fleet.group, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": False}
@@ -68,7 +82,7 @@ def test_nodes_that_never_answer_are_told(fleet: Any) -> None:
         AutoScalingGroupName=fleet.group, HealthCheckType="ELB", HealthCheckGracePeriod=180
     )
     booting = {one.instance_id for one in fleet.members()}
-    round_ = Fallback(FallbackAccount("lab"), Log(fleet.out, fleet.clock))
+    round_ = Fallback(account("lab"), Log(fleet.out, fleet.clock))
     round_.run(fleet.clock.now)
     assert fleet.logged("nodes.given_up") == []
     fleet.settle()
