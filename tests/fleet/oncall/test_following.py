@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from fleet.control.node import ADMIN_PORT
 from fleet.oncall.answers import UNDRAINED, await_undrained
 from fleet.oncall.following import Follower
-from fleet.oncall.outcome import Drained
+from fleet.oncall.outcome import Drained, Ended, Observed, judge
+from fleet.oncall.waiting import exit_code, wait_for
 
 START = 1_000.0
 
@@ -255,3 +257,44 @@ def test_the_control_function_tells_of_nodes_that_are_out_of_reach(
         aws.access(kept=False), [make_node("i-1", address=mute)], START, clock=lambda: START + 3
     )
     assert [one.ended for looks in follower.looks() for one in looks] == ["empty"]
+
+
+def ended(how: Ended) -> Drained:
+    return judge(Observed("i-1", "model", "model", how, 1.0, 0), {}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (("empty", "gone"), 0),
+        (("empty", "dead"), 4),
+        (("undrained",), 4),
+        (("empty", "not in time"), 9),
+        (("dead", "not in time"), 9),
+    ],
+)
+def test_a_wait_ends_by_its_worst_drain(ends: tuple[Ended, ...], code: int) -> None:
+    """One that is still not empty is told before those that came to a bad end."""
+    assert exit_code([ended(how) for how in ends]) == code
+
+
+def test_many_requests_that_were_cut_over_are_named_in_json(
+    aws: Any, make_node: Any, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People see the first twenty of them, how many more there are, and why they count."""
+    names = [f"r{number}" for number in range(25)]
+    node.drains("empty", 0, handed_over=27, handed_over_ids=names)
+    target = make_node(address=node.address)
+    assert wait_for(aws.access(), [target], [target], time.time(), granted_s=1.0) == 4
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[1] == "  r0  cut over, no gateway went on with it"
+    assert lines[20:] == [
+        "  r19  cut over, no gateway went on with it",
+        "  and 5 more (--json names them)",
+        "  2 more, of which no id is known",
+    ]
+    assert "shorter than a spot notice's" in said.err
+    assert wait_for(aws.access(), [target], [target], time.time(), granted_s=1.0, as_json=True) == 4
+    (told,) = json.loads(capsys.readouterr().out)["nodes"]
+    assert [one["request_id"] for one in told["cut_over"]] == names
