@@ -88,6 +88,13 @@ class _Asked:
         warm = click.get_current_context().with_resource(WarmHost()) if twice else None
         return engine(self.project, self.stack, self.endpoint_url, self.state, self.config, warm)
 
+    def check_settings(self) -> None:
+        """Before anything starts. Raises SettingsError; not for another's project, whose settings differ."""
+        if self.has_policies:
+            from fleet.stack.settings import load_settings
+
+            load_settings(self.project, self.stack, self.config)
+
     def outcome(self, act: Act, result: Result) -> Outcome:
         """With what the policies say of it, which a person is told."""
         from fleet.deploy.judging import judge, told
@@ -183,6 +190,7 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
     """Show what `up` would do; without --endpoint-url, in an empty account. Makes nothing."""
     what = _Asked(config=overrides(config), **asked)
     with told_plainly(USAGE, _NOTHING_MADE):
+        what.check_settings()
         act = _previewing(what)
     with told_plainly(FAILED, _NOTHING_MADE), one_ctrl_c():
         outcome = what.show_judged("preview", act)
@@ -198,6 +206,7 @@ def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
     """Make the cloud what the program says."""
     what = _Asked(config=overrides(config), **asked)
     with told_plainly(USAGE, _STOPPED):
+        what.check_settings()
         engine = _checked(what, yes=yes, twice=not yes or what.has_policies)
     with told_plainly(FAILED, _STOPPED), one_ctrl_c():
         # Pulumi's CLI judges an `up` too, but each resource as its turn comes, when others are made.

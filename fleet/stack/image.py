@@ -15,6 +15,8 @@ from fleet.stack.naming import image_parameter, launch_path
 from fleet.stack.volumes import NOTHING_ASKED, Volumes, parse
 
 _IMAGE_ID = re.compile(r"ami-[0-9a-f]{8,17}")
+# Of a parameter that is not there: AWS says ParameterNotFound, and pulumi-aws "couldn't find resource".
+_ABSENT = re.compile(r"not ?found|couldn't find", re.IGNORECASE)
 _LAUNCH_PARTS = ("volumes", "boot")
 
 
@@ -37,7 +39,7 @@ def published(stack: str, recipe: str, channel: str, instance_types: Sequence[st
     try:
         image_id = aws.ssm.get_parameter(name=parameter).insecure_value
     except Exception as exc:  # pulumi raises nothing narrower when a look-up fails
-        raise ImageMissingError(f"no image is published at {parameter} ({exc})", publish) from exc
+        raise unread(parameter, str(exc), publish) from exc
     if not _IMAGE_ID.fullmatch(image_id):
         raise ImageMissingError(f"{parameter} holds {image_id!r}, which is no image id", publish)
     found = _described(image_id, parameter, publish)
@@ -56,6 +58,14 @@ def published(stack: str, recipe: str, channel: str, instance_types: Sequence[st
         parse(launch[volumes], volumes) if volumes in launch else NOTHING_ASKED,
         parse_boot(launch[boot], boot) if boot in launch else None,
     )
+
+
+def unread(parameter: str, why: str, publish: str) -> ImageMissingError:
+    """A channel without an image, or one that could not be looked at: by what the look-up said."""
+    if _ABSENT.search(why):
+        return ImageMissingError(f"no image is published at {parameter} ({why})", publish)
+    hint = "Check the credentials and the region, and allow ssm:GetParameter on it."
+    return ImageMissingError(f"{parameter} cannot be read ({why})", hint)
 
 
 def _launch(stack: str, image_id: str) -> dict[str, str]:

@@ -188,6 +188,26 @@ def test_bad_settings_are_told_before_a_preview_begins(tmp_path) -> None:
     assert (refused.exit_code, "goldenfleet:tires" in refused.stderr) == (2, True), refused.output
 
 
+@pytest.mark.parametrize("act", ["preview", "up"])
+def test_bad_settings_are_told_before_anything_starts(act, endpoint) -> None:
+    """At an endpoint, too: by exit code 2, and not as a program that failed."""
+    words = [act, "--endpoint-url", endpoint, "-c", "goldenfleet:production=maybe"]
+    refused = CliRunner().invoke(main, words)
+    assert (refused.exit_code, "must be true or false" in refused.stderr) == (2, True), refused.output
+    assert "program" not in refused.stderr
+
+
+def test_a_program_that_refuses_has_the_last_word(run, project) -> None:
+    """What to do stands in its own error: nobody is told to correct the program."""
+    (project / "__main__.py").write_text("import pulumi\nraise pulumi.RunError('no such tier: name another')")
+    failed = run("up", "--yes")
+    assert (failed.exit_code, "no such tier: name another\nNothing was deleted." in failed.stderr) == (
+        1,
+        True,
+    )
+    assert "program" not in failed.stderr
+
+
 def test_without_pulumi_the_person_is_told_so(run, monkeypatch, tmp_path) -> None:
     """Before anything is previewed."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -116,6 +116,9 @@ def _raise_failure(deployment: Deployment, engine: Engine, ended: Ended, redacto
         return
     told = "\n".join(engine.errors).strip() or redactor(ended.tail).strip() or "it said nothing"
     lines = told.splitlines()[-_TRACEBACK_LINES:]
+    if engine.errors and not any(line.startswith("Traceback") for line in lines):
+        # A RunError: the program's own words, which say what to do.
+        raise ProgramError("the stack cannot be made so:\n" + "\n".join(lines), "Nothing was deleted.")
     how = f"was ended by signal {-ended.code}" if ended.code < 0 else "failed"
     raise ProgramError(
         f"the Pulumi program {how}:\n" + "\n".join(lines), "Correct the program; nothing was deleted."

@@ -125,9 +125,8 @@ def _text(value: Any) -> str:
 
 def _single(found: list[dict[str, Any]], what: str) -> dict[str, Any]:
     if len(found) != 1:
-        raise ArgumentRefusedError(
-            f"{len(found)} of kind {what} match", "Ask more narrowly: by id, by tags or by filters."
-        )
+        hint = "Ask more narrowly: by id, by tags or by filters." if found else ""
+        raise ArgumentRefusedError(f"{len(found) or 'none'} of kind {what} match", hint)
     return found[0]
 
 

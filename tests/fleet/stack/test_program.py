@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fleet.policy.kinds import UNTAGGABLE
+from fleet.stack.image import unread
 from fleet.stack.settings import load_settings
 from server.settings import load_settings as load_server_settings
 from tests.fleet.stack.conftest import IMAGE_ID, PROJECT, Registered
@@ -111,6 +112,22 @@ def test_a_missing_image_is_named(refusal: Callable[[str], str]) -> None:
     said = refusal("no image")
     assert "no image is published at /goldenfleet/rehearsal/image/rehearsal/dev" in said
     assert "goldenfleet images bake rehearsal --stack rehearsal" in said
+
+
+@pytest.mark.parametrize(
+    ("why", "says"),
+    [
+        ("ParameterNotFound: Parameter /p not found.", "no image is published at /p"),
+        ("reading SSM Parameter (/p): couldn't find resource", "no image is published at /p"),
+        ("AccessDeniedException: not authorized to perform ssm:GetParameter", "/p cannot be read"),
+        ("Could not connect to the endpoint URL", "/p cannot be read"),
+    ],
+)
+def test_a_channel_that_cannot_be_looked_at_is_not_taken_for_an_empty_one(why: str, says: str) -> None:
+    """Nobody bakes an image because a permission is missing."""
+    error = unread("/p", why, "Bake one.")
+    assert error.message.startswith(says)
+    assert (error.hint == "Bake one.") == ("no image" in says)
 
 
 def test_a_parameter_that_holds_no_image_id_is_refused(refusal: Callable[[str], str]) -> None:
