@@ -64,6 +64,22 @@ def test_what_finished_or_went_on_elsewhere_is_ok(fields, moved):
     assert judge(observed(**fields), moved, 1.0).ok
 
 
+@pytest.mark.parametrize(
+    ("moved", "resumed"), [({}, 0), ({"r1": "ok"}, 1), ({"r1": "ok", "r2": "client_gone"}, 2)]
+)
+def test_what_went_on_elsewhere_is_counted(moved, resumed):
+    """Of all that was handed over, whatever became of the rest."""
+    drained = judge(observed(handed_over=3, handed_over_ids=(*IDS, "r3")), {**moved, "r3": "failed"}, 1.0)
+    assert drained.resumed == resumed
+    assert f"3 handed over, {resumed} of them went on elsewhere" in str(drained)
+
+
+def test_only_what_came_too_late_is_told_to_be_late():
+    """A node that had work after its deadline, and no other."""
+    assert "later than its deadline" in str(judge(observed(overdue=True), {}, 1.0))
+    assert str(judge(observed(), {}, 1.0)) == "i-1  model  empty after 30.0 s, 50 in flight at first"
+
+
 def test_a_node_that_nobody_sees_is_judged_by_why_it_was_let_go():
     """The control handler saw whether it was empty."""
     seen = observed(unseen=True, ended="gone")
