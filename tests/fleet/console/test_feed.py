@@ -118,6 +118,37 @@ def test_what_throttles_is_asked_less() -> None:
     assert waits == [2.0, 4.0, 8.0, 16.0, SLOWEST_S]
 
 
+def test_a_part_that_fails_waits_longer_for_its_next_look() -> None:
+    """Each time, and as long as ever once all is well."""
+    fleet = fleet_of()
+    feed = unhurried(fleet)
+    _, snapshot, _ = feed._tasks
+    dues = []
+    for fleet.down in (True, True, False):
+        feed._carry_out(snapshot)
+        dues.append(snapshot.due)
+    assert dues == [8.0, 16.0, 4.0]
+
+
+def test_a_new_event_brings_a_look_at_the_fleet() -> None:
+    """At once, for the picture is older than the notice; one that is known already does not."""
+    fleet = fleet_of()
+    feed = unhurried(fleet)
+    notices, snapshot, _ = feed._tasks
+    dues = []
+    for happens in ((), (event("notice.seen", node(1), time.time()),), ()):
+        fleet.events += happens
+        feed._carry_out(snapshot)
+        feed._carry_out(notices)
+        dues.append(snapshot.due)
+    assert dues == [4.0, 0.0, 4.0]
+
+
+def unhurried(fleet: Fleet) -> Feed:
+    """A feed whose thread does not run, with a look at the fleet every 4 s, at second 0."""
+    return Feed(fleet, "prod", interval_s=4.0, render=Shown(), clock=time.time, monotonic=lambda: 0.0)
+
+
 async def test_nobody_looks_nothing_is_asked() -> None:
     """No viewer, no call; the first one brings a look at once."""
     fleet = fleet_of()
@@ -211,9 +242,11 @@ async def test_what_cannot_be_shown_does_not_end_the_feed(caplog: pytest.LogCapt
 
 
 async def test_closing_ends_every_viewer() -> None:
-    """A console that stops leaves no stream open."""
+    """A console that stops leaves no stream open, and no reader."""
     async with watching(fleet_of()) as (feed, _, frames):
         await anext(frames)
         feed.close()
         async with asyncio.timeout(DEADLINE_S):
             assert [frame async for frame in frames if frame is None] == []
+        await asyncio.to_thread(feed._thread.join, DEADLINE_S)
+        assert not feed._thread.is_alive()
