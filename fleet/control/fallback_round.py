@@ -66,12 +66,13 @@ class Fallback:
     def _fall_back(self, group: TierGroup, now: float) -> float | None:
         decision = decide(group.state, group.rules, group.memory, now)
         first_seen = _is_short(decision.memory) and not _is_short(group.memory)
+        if decision.cancels_rollout:
+            # Before anything is remembered: until it is cancelled, the tier has been short since it was.
+            self._account.cancel_rollout(group.name)
+            self._log("rollout.cancelled", stack=group.stack, tier=group.tier, why=decision.why)
         # First what is intended, then the change: whoever finds only the former carries it out.
         if decision.memory is not None and decision.memory != group.memory:
             self._account.remember(group.name, decision.memory)
-        if decision.cancels_rollout:
-            self._account.cancel_rollout(group.name)
-            self._log("rollout.cancelled", stack=group.stack, tier=group.tier, why=decision.why)
         if decision.base != group.state.base:
             self._account.set_base(group, decision.base)
         if decision.base != group.state.base or first_seen:

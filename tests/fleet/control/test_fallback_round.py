@@ -247,6 +247,11 @@ class Flaky(FallbackAccount):
             raise AwsFailed("UpdateAutoScalingGroup", "Throttling", "Rate exceeded")
         super().set_base(group, base)
 
+    def cancel_rollout(self, group: str) -> None:
+        if "cancel_rollout" in self.refused:
+            raise AwsFailed("CancelInstanceRefresh", "Throttling", "Rate exceeded")
+        super().cancel_rollout(group)
+
     def tiers(self) -> list[TierGroup]:
         if "tiers" in self.refused:
             raise AwsFailed("DescribeAutoScalingGroups", "Throttling", "Rate exceeded")
@@ -357,6 +362,26 @@ def test_a_shortage_during_a_rollout(tier: Any) -> None:
     assert [line["tier"] for line in tier.logged("rollout.cancelled")] == [tier.group]
     # The base was not even asked for while AWS would have refused it.
     assert tier.logged("fallback.failed") == []
+
+
+def test_a_cancel_that_aws_refuses(tier: Any) -> None:
+    """The next look tries again: the tier has been short for long enough."""
+    account = Flaky("lab")
+    fallback = Fallback(account, Log(tier.out, tier.clock))
+    _roll_out(tier)
+    tier.cloud.run_short(seconds=6000, group=tier.group)
+    _take_spot(tier, 3)
+    _minutes(tier, 4)
+    account.refused = frozenset({"cancel_rollout"})
+    for _ in range(3):
+        tier.clock.now += 60
+        tier.cloud.tick()
+        fallback.run(tier.clock.now)
+    assert "CancelInstanceRefresh" in tier.logged("fallback.failed")[-1]["error"]
+    assert (_base(tier), _rollout(tier)["Status"]) == (0, "InProgress")
+    account.refused = frozenset()
+    fallback.run(tier.clock.now + 1)
+    assert (_base(tier), _rollout(tier)["Status"]) == (3, "Cancelled")
 
 
 def test_a_rollout_that_ends_as_it_is_cancelled(tier: Any) -> None:
