@@ -9,3 +9,5 @@ html_theme = "furo"
 html_title = "Goldenfleet"
 html_show_sphinx = False
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
