@@ -154,7 +154,7 @@ class Client(_Calls):
     """Calls a Goldenfleet endpoint, or anything that speaks OpenAI's API. Threads may share one.
 
     Every call raises GoldenfleetError (see errors.py). A single trickling response head is limited only
-    by the silence between its bytes; everything after it by the deadline.
+    by the silence between its bytes, a name's look-up by the system's resolver; all else by the deadline.
     """
 
     def _open(self, tls: ssl.SSLContext) -> None:
