@@ -6,7 +6,7 @@ Either in a VPC of its own, or in one that exists, whose subnets are then looked
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
 import pulumi
@@ -21,6 +21,9 @@ from fleet.stack.naming import resource_name
 from fleet.stack.settings_network import Room
 
 ANYWHERE = "0.0.0.0/0"
+
+Subnets = Mapping[str, pulumi.Input[str]]
+"""Logical name -> id."""
 
 _AVAILABILITY_ZONE = re.compile(r"[a-z]+(-[a-z]+)+-\d+[a-z]")
 
@@ -66,34 +69,36 @@ class Network(pulumi.ComponentResource):
         ).id
         public = self._subnets("public", zones, plan.public_blocks)
         private = self._subnets("private", zones, plan.private_blocks)
-        self.public_subnet_ids = [subnet.id for subnet in public]
-        self.private_subnet_ids = [subnet.id for subnet in private]
+        self.public_subnet_ids = list(public.values())
+        self.private_subnet_ids = list(private.values())
         self.public_blocks = plan.public_blocks
-        internet = self._to_internet()
-        if plan.nat == "none":
-            tables = [self._table("private", self.private_subnet_ids)]
-        else:
-            tables = self._to_nat(zones[:1] if plan.nat == "single" else zones, internet)
+        internet = self._to_internet(public)
+        match plan.nat:
+            case "none":
+                tables = [self._table("private", private)]
+            case "single":
+                tables = [self._nat_table(zones[0], self.public_subnet_ids[0], private, internet)]
+            case "per-zone":
+                served = zip(zones, self.public_subnet_ids, private.items(), strict=True)
+                tables = [self._nat_table(zone, way, dict([own]), internet) for zone, way, own in served]
         self._to_s3([table.id for table in tables], weights)
 
-    def _subnets(
-        self, kind: str, zones: Sequence[str], blocks: Sequence[IPv4Network]
-    ) -> list[aws.ec2.Subnet]:
-        return [
-            aws.ec2.Subnet(
+    def _subnets(self, kind: str, zones: Sequence[str], blocks: Sequence[IPv4Network]) -> Subnets:
+        return {
+            f"{self._name}-{kind}-{zone}": aws.ec2.Subnet(
                 f"{self._name}-{kind}-{zone}",
                 vpc_id=self.vpc_id,
                 cidr_block=str(block),
                 availability_zone=zone,
                 map_public_ip_on_launch=False,
                 opts=self._child,
-            )
+            ).id
             for zone, block in zip(zones, blocks, strict=True)
-        ]
+        }
 
-    def _to_internet(self) -> aws.ec2.InternetGateway:
+    def _to_internet(self, public: Subnets) -> aws.ec2.InternetGateway:
         gateway = aws.ec2.InternetGateway(self._name, vpc_id=self.vpc_id, opts=self._child)
-        table = self._table("public", self.public_subnet_ids)
+        table = self._table("public", public)
         aws.ec2.Route(
             f"{self._name}-public",
             route_table_id=table.id,
@@ -103,19 +108,11 @@ class Network(pulumi.ComponentResource):
         )
         return gateway
 
-    def _to_nat(self, zones: Sequence[str], internet: aws.ec2.InternetGateway) -> list[aws.ec2.RouteTable]:
-        """A NAT gateway in each of `zones`: a single one serves all, several serve their own zone."""
-        public, private = self.public_subnet_ids, self.private_subnet_ids
-        if len(zones) == 1:
-            return [self._nat_table(zones[0], public[0], private, internet)]
-        subnets = zip(zones, public, private, strict=True)
-        return [self._nat_table(zone, own, [served], internet) for zone, own, served in subnets]
-
     def _nat_table(
         self,
         zone: str,
         public: pulumi.Input[str],
-        served: Sequence[pulumi.Input[str]],
+        served: Subnets,
         internet: aws.ec2.InternetGateway,
     ) -> aws.ec2.RouteTable:
         name = f"{self._name}-{zone}"
@@ -133,13 +130,14 @@ class Network(pulumi.ComponentResource):
         )
         return table
 
-    def _table(self, part: str, served: Sequence[pulumi.Input[str]]) -> aws.ec2.RouteTable:
-        name = f"{self._name}-{part}"
-        table = aws.ec2.RouteTable(name, vpc_id=self.vpc_id, opts=self._child)
-        for number, subnet in enumerate(served):
-            aws.ec2.RouteTableAssociation(
-                f"{name}-{number}", subnet_id=subnet, route_table_id=table.id, opts=self._child
-            )
+    def _table(self, part: str, served: Subnets) -> aws.ec2.RouteTable:
+        """Associations are named by their subnets, so that they move to another table.
+
+        AWS refuses a second one of a subnet (Resource.AlreadyAssociated).
+        """
+        table = aws.ec2.RouteTable(f"{self._name}-{part}", vpc_id=self.vpc_id, opts=self._child)
+        for name, subnet in served.items():
+            aws.ec2.RouteTableAssociation(name, subnet_id=subnet, route_table_id=table.id, opts=self._child)
         return table
 
     def _to_s3(self, tables: Sequence[pulumi.Output[str]], weights: Sequence[str]) -> None:

@@ -55,6 +55,13 @@ class Edge(Group):
     )
 
     @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        blocks = self.allowed_cidrs
+        if repeated := sorted({str(block) for block in blocks if blocks.count(block) > 1}):
+            raise ValueError(f"allowedCidrs names {', '.join(repeated)} more than once: remove the copies")
+        return self
+
+    @model_validator(mode="after")
     def _named_certificate(self) -> Self:
         if (self.certificate_arn is None) != (self.domain is None):
             absent = "domain" if self.domain is None else "certificateArn"

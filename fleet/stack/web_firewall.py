@@ -36,9 +36,9 @@ class WebFirewall(pulumi.ComponentResource):
         super().__init__("goldenfleet:stack:WebFirewall", self._name)
         self._child = pulumi.ResourceOptions(parent=self)
         acl_arn = existing_arn if existing_arn is not None else self._managed().arn
-        aws.wafv2.WebAclAssociation(
-            self._name, web_acl_arn=acl_arn, resource_arn=balancer_arn, opts=self._child
-        )
+        # A balancer has one: ending the old association once the new one is there would end the new one.
+        alone = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
+        aws.wafv2.WebAclAssociation(self._name, web_acl_arn=acl_arn, resource_arn=balancer_arn, opts=alone)
         self.register_outputs({})
 
     def _managed(self) -> aws.wafv2.WebAcl:

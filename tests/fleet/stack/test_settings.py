@@ -108,6 +108,11 @@ def test_missing_settings_are_named(path: str) -> None:
         ("network.nat", "off", "not 'off'"),
         ("edge.idleTimeoutSeconds", 20, "at least 30, not 20"),
         ("edge.allowedCidrs", [], "at least 1 entry"),
+        (
+            "edge.allowedCidrs",
+            ["10.0.0.0/8", "192.0.2.0/24", "10.0.0.0/8"],
+            "allowedCidrs names 10.0.0.0/8 more than once: remove the copies",
+        ),
         ("edge.certificateArn", "arn:aws:iam::1:x", "not 'arn:aws:iam::1:x'"),
         ("edge.certificateArn", CERTIFICATE["certificateArn"], "domain is missing"),
         ("edge.domain", "llm.example.com", "certificateArn is missing"),

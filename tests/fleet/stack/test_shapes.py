@@ -207,6 +207,15 @@ def test_without_a_way_out_nodes_have_no_route_to_the_world(shape: Shape) -> Non
     assert associated == private
 
 
+def test_a_way_out_changes_without_a_second_association(shape: Shape, registered_prod: Registered) -> None:
+    """AWS refuses a subnet a second route table: its association is the same one whatever `nat` is."""
+    for made in (registered_prod, shape("weights"), shape("no way out")):
+        subnets = {subnet.id: subnet.name for subnet in made.of("ec2/subnet:Subnet")}
+        associations = made.of("ec2/routeTableAssociation:RouteTableAssociation")
+        served = {each.name: subnets[each.inputs["subnetId"]] for each in associations}
+        assert served == {name: name for name in subnets.values()}
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
