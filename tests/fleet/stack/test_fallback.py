@@ -31,7 +31,7 @@ def settings(tier: str, **changes: Any) -> Settings:
         ({"most": 0}, "fallback.most 0 is below purchase.onDemandBase 1"),
         ({"most": 7}, "fallback.most 7 is above capacity.max 6"),
         ({"holdSeconds": 600, "longestHoldSeconds": 300}, "holdSeconds 600 is above longestHoldSeconds 300"),
-        ({"holdSeconds": 10}, "greater than or equal to 60"),
+        ({"holdSeconds": 10}, "must be at least 60"),
         ({"after": 10}, "there is no such setting"),
     ],
 )
