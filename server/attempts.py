@@ -226,7 +226,7 @@ class Attempts:
         self._silences = Silences(fleet.nodes)
         self._asked: Node | None = None
         self._watch: Watch | None = None
-        self._begun = False
+        self._begun = self._booked = False
 
     @property
     def seconds_left(self) -> float:
@@ -266,7 +266,7 @@ class Attempts:
             self._wait(expects, len(body)),
             self._pace.gap,
             self._too_slow,
-            self._may_move,
+            self._book_move,
             fleet.clock(),
         )
         self._watch = watch
@@ -315,8 +315,10 @@ class Attempts:
             return None
         return affinity.key_of(self._generation.body, characters)
 
-    def _may_move(self) -> bool:
-        """Whether another node is there for what a live one is too slow with, and the move is allowed."""
+    def _book_move(self) -> bool:
+        """Whether another node is there for what a live one is too slow with, and the move is allowed; then
+        it is paid for at once, for many may be due in the same moment.
+        """
         fleet, limits = self._fleet, self._fleet.limits
         if not limits.holds:
             # Its gateway waits for the same token, and knows where else the work could go.
@@ -325,7 +327,11 @@ class Attempts:
             return False
         if not (fleet.nodes.has_ready(self._tried, self.model) and fleet.budget.allows()):
             return False
-        return not self._begun or self._generation is None or unsupported(self._generation) is None
+        if self._begun and self._generation is not None and unsupported(self._generation) is not None:
+            return False
+        fleet.budget.spend()
+        self._booked = True
+        return True
 
     def judge(self, failed: AttemptFailed, *, content_sent: bool) -> Action:
         """RETRY or RESUME. Raises NodesFailed when there is to be no other attempt."""
@@ -349,10 +355,11 @@ class Attempts:
             seconds_left=self.seconds_left,
             elsewhere=self._fleet.nodes.has_ready(self._tried, self.model),
         )
-        action = decide(situation, self._fleet.budget.allows())
+        booked, self._booked = self._booked, False
+        action = decide(situation, booked or self._fleet.budget.allows())
         if action is Action.GIVE_UP:
             raise given_up(failed) from failed
-        if needs_budget(situation):
+        if needs_budget(situation) and not booked:
             self._fleet.budget.spend()
         if action is Action.RETRY:
             self._observation.retried(failed.failure.value)

@@ -48,10 +48,10 @@ class Wheel(Generic[Item]):
 class Watch:
     """One attempt. It waits for its first token or its whole answer, and after `progressed` for the next.
 
-    `may_move` says whether the work would be better off elsewhere although the node lives.
+    `book_move` says whether the work goes elsewhere although the node lives, and then counts on it.
     """
 
-    __slots__ = ("_escalations", "_may_move", "_next", "_wait", "began", "node", "over", "request")
+    __slots__ = ("_book_move", "_escalations", "_next", "_wait", "began", "node", "over", "request")
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Watch:
         wait: Wait,
         following: Wait,
         escalations: int,
-        may_move: Callable[[], bool],
+        book_move: Callable[[], bool],
         now: float,
     ) -> None:
         """`following` is the wait after the first token; bounds are doubled `escalations` times."""
@@ -71,12 +71,12 @@ class Watch:
         self._wait = wait
         self._next: Wait | None = following
         self._escalations = escalations
-        self._may_move = may_move
+        self._book_move = book_move
 
     def end(self) -> None:
         """It lets go of its request: it may lie on the wheel for seconds, with thousands of others."""
         self.over = True
-        del self.request, self._may_move
+        del self.request, self._book_move
 
     @property
     def bounds(self) -> Bounds:
@@ -98,7 +98,7 @@ class Watch:
     def due(self, waited_s: float) -> bool:
         """Whether to cut it, though the node may live."""
         bounds = self.bounds
-        return waited_s >= bounds.most_s or (waited_s >= bounds.cut_s and self._may_move())
+        return waited_s >= bounds.most_s or (waited_s >= bounds.cut_s and self._book_move())
 
     def progressed(self, now: float) -> None:
         """The first token has come."""

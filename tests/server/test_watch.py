@@ -104,6 +104,25 @@ async def test_what_cannot_be_resumed_is_not_taken_from_a_live_node(
     assert (await task).error["code"] == "resume_unsupported"
 
 
+async def test_what_the_budget_does_not_allow_to_move_stays(stage: Any, plan: Any, until: Any) -> None:
+    """However many are due in the same moment: the budget says how many move, and the rest is not lost."""
+    slow, well = await stage.engine(), await stage.engine()
+    settings = {"stall_seconds": 0.01, "suspect_seconds": 0.01, "retry_budget": 0, "retry_budget_minimum": 3}
+    gateway = await stage.gateway(slow.address, nodes_poll_seconds=600, **settings)
+    body = COMPLETION | {"stream": True}
+    for _ in range(25):
+        assert (await gateway.post("/v1/completions", body)).status == 200
+    slow.default = plan(tokens=4, end="hang")
+    tasks = [asyncio.create_task(gateway.post("/v1/completions", body)) for _ in range(12)]
+    await until(lambda: slow.running == 12)
+    gateway.nodes.replace(slow.found | well.found)
+    await until(lambda: len(gateway.events("request.resumed")) >= 3)
+    slow.release.set()
+    assert {answer.data[-1] for answer in await asyncio.gather(*tasks)} == {"[DONE]"}
+    reasons = [event["reason"] for event in gateway.events("request.resumed")]
+    assert (reasons.count("timeout"), reasons.count("cut")) == (3, 9)
+
+
 async def test_a_burst_of_503_costs_no_request(stage: Any, plan: Any) -> None:
     """A node that is too busy for a moment is asked last, and then again."""
     busy, well = await stage.engine(*[plan(status=503)] * 8), await stage.engine()
