@@ -145,6 +145,21 @@ def rollout_is_safe(of: Resource, stack: Stack) -> Iterator[str]:
         yield from _unsafe(Values(rollout.given.get("preferences") or {}))
 
 
+@rule(
+    "A rollout watches alarms, and goes on watching once all nodes are new.",
+    "Set rollout.watchAlarms to true, and rollout.bakeSeconds above 0: nothing else sends an image back that "
+    "boots and serves badly, or that never gets ready, before AWS's hour is over.",
+    [ROLLOUT],
+    level="advisory",
+)
+def rollout_watched(of: Resource) -> Iterator[str]:
+    preferences = Values(of.given.get("preferences") or {})
+    if not preferences.get("alarmSpecification", "alarms"):
+        yield "preferences.alarmSpecification is not set"
+    if not preferences.get("bakeTime"):
+        yield "preferences.bakeTime is not set"
+
+
 def _unsafe(preferences: Values) -> Iterator[str]:
     if not preferences.true("autoRollback"):
         yield "preferences.autoRollback is not true"
@@ -181,4 +196,5 @@ RULES = (
     instance_warmup,
     balancer_health,
     rollout_is_safe,
+    rollout_watched,
 )

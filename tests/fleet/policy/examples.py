@@ -270,6 +270,11 @@ EXAMPLES: Mapping[str, Example] = {
         {"warmPool": {}, **hook(120, "autoscaling:EC2_INSTANCE_LAUNCHING")},
     ),
     "rollout-is-safe": Example(rolled_out(**{**SAFE, "autoRollback": False}), rolled_out(**SAFE)),
+    "rollout-watched": one(
+        kinds.ROLLOUT,
+        {"preferences": {"alarmSpecification": {"alarms": []}, "bakeTime": 600}},
+        {"preferences": {"alarmSpecification": {"alarms": ["lost"]}, "bakeTime": 600}},
+    ),
     "actions-named": one(
         kinds.ROLE_POLICY, allow(["sqs:*"], "arn:aws:sqs:::q"), allow(["sqs:SendMessage"], "arn:aws:sqs:::q")
     ),
