@@ -120,6 +120,18 @@ def test_a_node_that_does_not_become_empty_is_given_up_after_its_deadline(follow
     assert drained.observed.seconds == 80.0
 
 
+def test_a_node_that_was_late_stays_late(follow: Follow, node: Node) -> None:
+    """Though it became empty in the end: AWS would have ended it before."""
+    [drained] = follow(
+        lambda: node.drains("refusing", 3, deadline=START + 5),
+        lambda: None,
+        lambda: None,
+        lambda: node.drains("empty", 0, deadline=START + 5),
+        seconds=3.0,
+    )
+    assert (drained.observed.ended, drained.observed.overdue, drained.ok) == ("empty", True, False)
+
+
 def test_a_node_whose_process_dies_is_no_success(follow: Follow, node: Node) -> None:
     """While EC2 still runs the instance; what was in flight is not accounted for."""
     [drained] = follow(lambda: node.drains("refusing", 3, deadline=START + 5), node.close)
