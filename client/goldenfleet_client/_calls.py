@@ -39,6 +39,9 @@ STREAMED: Mapping[str, object] = {
     "return_token_ids": True,
 }
 
+# Sequences of numbers, too.
+_BYTES = (bytes, bytearray, memoryview)
+
 Message = Mapping[str, object]
 
 
@@ -83,8 +86,8 @@ def generation(
 def _prompt(prompt: object) -> str | list[int]:
     if isinstance(prompt, str):
         return prompt
-    # Bytes are a sequence of numbers, too, and texts would be a batch.
-    listed = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) else []
+    # Texts would be a batch.
+    listed = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, _BYTES) else []
     if not listed or not all(type(token) is int for token in listed):
         raise ConfigurationError("a prompt is a text, or a list of token ids")
     return listed

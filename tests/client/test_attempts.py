@@ -457,7 +457,7 @@ def test_wrong_calls_send_nothing(caller: Any, service: Any, options: Any) -> No
     assert service.seen == []
 
 
-@pytest.mark.parametrize("prompt", [b"Hello", ["Hello"], [], None, [1.0], [True], 5])
+@pytest.mark.parametrize("prompt", [b"Hello", bytearray(b"a"), ["Hello"], [], None, [1.0], 5])
 def test_prompts_that_are_none(caller: Any, service: Any, prompt: Any) -> None:
     """Bytes are no token ids, though they are numbers; nothing is no prompt."""
     assert isinstance(caller.outcome("generate", prompt).error, ConfigurationError)
