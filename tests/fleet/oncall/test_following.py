@@ -199,6 +199,17 @@ def test_gateways_are_asked_what_became_of_what_was_handed_over(
     assert not drained.short
 
 
+@pytest.mark.parametrize(("given_s", "short"), [(120, False), (30, True)])
+def test_a_drain_that_somebody_else_asked_for_has_the_time_that_its_node_says(
+    follow: Follow, node: Node, given_s: int, short: bool
+) -> None:
+    """From its begin to its deadline: `watch` was told of neither."""
+    [drained] = follow(
+        lambda: node.drains("empty", 0, drain_started_at=START - 60, deadline=START - 60 + given_s)
+    )
+    assert (drained.observed.granted_s, drained.short) == (given_s, short)
+
+
 @pytest.fixture
 def mute() -> Iterator[str]:
     """An address whose admin port takes connections and never answers."""

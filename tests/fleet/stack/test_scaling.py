@@ -95,6 +95,19 @@ def test_scaling_that_cannot_work_is_refused(model: dict[str, Any], says: str) -
     assert all(line.startswith("  goldenfleet:tiers.model") for line in said.splitlines()[1:])
 
 
+@pytest.mark.parametrize(
+    "sizes", [{"desired": 1}, {"desired": 6}, {"min": 4, "desired": 4, "max": 4}, {"desired": None, "min": 6}]
+)
+def test_a_schedule_may_go_to_its_bounds(sizes: dict[str, int | None]) -> None:
+    """To the tier's least and most, and to one size alone."""
+    config = file_config("rehearsal")
+    tiers = json.loads(config["goldenfleet:tiers"])
+    tiers[1].update(schedule(**sizes))
+    made = Settings.from_config("rehearsal", {**config, "goldenfleet:tiers": json.dumps(tiers)})
+    (kept,) = made.models[0].scaling.schedules
+    assert (kept.min, kept.desired, kept.max) == (sizes.get("min"), sizes["desired"], sizes.get("max"))
+
+
 def test_gateways_have_no_requests_in_flight() -> None:
     """They publish none, so nothing could be forecast."""
     assert "set it to cpu or requests" in refused(
