@@ -134,6 +134,9 @@ class Handler:
         self._record(notices, facts)
         asked = side_by_side(lambda notice: self._task(notice, facts), list(notices))
         tasks = paced(asked, self._clock(), self._rules)
+        for task in (after for before, after in zip(asked, tasks, strict=True) if after is not before):
+            if notices[task.notice] == 1:  # it is said once
+                self._log("notice.waits", **task.names, reason="its tier cannot spare it yet")
         outcomes = self._performer.run(tasks)
         if any(
             receives == 1 and self._will_be_missed(task)

@@ -42,6 +42,7 @@ MEANINGS: Mapping[str, str] = {
     "notice.dropped": "an event that asks for nothing, and why",
     "notice.failed": "AWS refused or did not answer; the notice comes back",
     "notice.seen": "the first word of a notice",
+    "notice.waits": "maintenance that is far off: the node stays in service until its tier can spare it",
     "queue.failed": "the notice queue does not answer",
     "request.ended": "one line for each request: see [telemetry](telemetry.md)",
     "request.failed": "a bug of ours: the request got a 500; `at` is where",

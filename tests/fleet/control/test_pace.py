@@ -119,8 +119,10 @@ def test_maintenance_of_a_whole_tier(fleet: Any) -> None:
     fleet.control(**scale)
     [first] = [line["instance_id"] for line in fleet.logged("instance.in_standby")]
     assert [one for one, node in nodes.items() if node.orders] == [first]
+    assert {first} | {line["instance_id"] for line in fleet.logged("notice.waits")} == set(victims)
     fleet.settle()
     nodes[first].phase = "empty"
     fleet.show_again()
     fleet.control(**scale)
     assert {line["instance_id"] for line in fleet.logged("instance.in_standby")} == set(victims)
+    assert len(fleet.logged("notice.waits")) == 1
