@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from server.access_log import AccessLog
 from server.admission.admission import Ticket
-from server.attempts import Fleet, Limits
+from server.ask import Fleet, Limits
 from server.catalogue import Catalogue, ListingReader
 from server.discovery import Found, Source, open_sources, watch
 from server.drain import Drain

@@ -7,7 +7,8 @@ from random import Random
 from types import TracebackType
 
 from server.admission.admission import NO_TICKET, Ticket
-from server.attempts import Attempts, Expects, Fleet, given_up
+from server.ask import Fleet
+from server.attempts import Attempts, Expects, given_up
 from server.auth.models import check_model, visible_models
 from server.auth.principal import ANONYMOUS, Principal
 from server.errors import (

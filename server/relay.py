@@ -3,7 +3,8 @@
 import asyncio
 import json
 
-from server.attempts import Attempts, Fleet
+from server.ask import Fleet
+from server.attempts import Attempts
 from server.engines import ENGINE_HEADER, Capabilities, capabilities_of
 from server.errors import AttemptFailed, EngineRefused, HeaderList, WireError
 from server.faces import Face
