@@ -71,6 +71,29 @@ def test_the_request_names_one_product(clients: tuple[Sources, Stubber]) -> None
     assert live_table(bundled_table(), "eu-west-1", [KIND], sources, NOW).region == "eu-west-1"
 
 
+def test_a_spot_price_is_the_mean_of_the_newest_in_each_zone(clients: tuple[Sources, Stubber]) -> None:
+    """Whatever the order of AWS's answer; a type that no zone has a price of keeps the table's share."""
+    sources, stub = clients
+    expect(stub, product("2.0"))
+    expect(stub, product("1.0"))
+    prices = [("a", 1, "0.9"), ("a", 3, "0.2"), ("b", 2, "0.4"), ("a", 2, "0.8")]
+    history = [
+        {
+            "InstanceType": KIND,
+            "AvailabilityZone": f"us-east-1{zone}",
+            "Timestamp": NOW.replace(hour=hour),
+            "SpotPrice": price,
+            "ProductDescription": "Linux/UNIX",
+        }
+        for zone, hour, price in prices
+    ]
+    with Stubber(sources.ec2) as spot:
+        spot.add_response("describe_spot_price_history", {"SpotPriceHistory": history})
+        table = live_table(bundled_table(), "us-east-1", ["g5.xlarge", KIND], sources, NOW)
+    assert table.spot_price(KIND) == pytest.approx(0.3)
+    assert table.spot_price("g5.xlarge") == pytest.approx(2.0 * table.spot.share_of_on_demand)
+
+
 def test_a_type_that_aws_does_not_sell_is_refused(clients: tuple[Sources, Stubber]) -> None:
     """No product, no price: never the table's in its place."""
     sources, stub = clients
