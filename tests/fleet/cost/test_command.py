@@ -59,7 +59,7 @@ def test_an_override_is_priced(run: Run) -> None:
 
 def test_a_region_without_prices_is_refused(run: Run) -> None:
     """Never another region's prices in its place."""
-    result = run("-c", "aws:region=eu-west-9")
+    result = run("--stack", "dev", "-c", "aws:region=eu-west-9")
     assert result.exit_code == 1
     assert "no table of prices for eu-west-9" in result.stderr
 
