@@ -88,6 +88,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 def test_any_error_body_is_read(envelope: object) -> None:
     """Whatever a refusal's body holds, its status decides."""
     assert refusal(503, {}, envelope, NOW).retryable
+    assert "None" not in refusal(503, {}, envelope, NOW).detail
     assert not refusal(404, {}, envelope, NOW).retryable
 
 
