@@ -101,7 +101,7 @@ def choose_victims(
     """
     left, victims = list(facts), []
     while candidates := _may_go(left, surplus, on_demand_wanted):
-        victim = _victim(left, candidates, on_demand_wanted, policies)
+        victim = _victim(left, candidates, policies)
         left.remove(victim)
         victims.append(victim.instance_id)
         surplus -= victim.weight
@@ -140,13 +140,9 @@ def _released(staying: Sequence[Fact], leaving: Sequence[Fact], desired: int) ->
     return tuple(released)
 
 
-def _victim(
-    left: Sequence[Fact], candidates: Sequence[Fact], on_demand_wanted: int, policies: Sequence[str]
-) -> Fact:
-    on_demand = [fact for fact in candidates if fact.option == "on-demand"]
-    spot = [fact for fact in candidates if fact.option == "spot"]
-    too_many = units(fact for fact in left if fact.option == "on-demand") > on_demand_wanted
-    side = (on_demand or spot) if too_many else (spot or on_demand)
+def _victim(left: Sequence[Fact], candidates: Sequence[Fact], policies: Sequence[str]) -> Fact:
+    # Who may go on demand is more than the split wants of that side.
+    side = [fact for fact in candidates if fact.option == "on-demand"] or candidates
     zones = Counter(fact.zone for fact in left)
     fullest = max(zones[fact.zone] for fact in side)
     return min((f for f in side if zones[f.zone] == fullest), key=lambda f: _rank(f, policies))

@@ -122,6 +122,7 @@ def test_replacing_exceeds_the_maximum_by_a_tenth_only() -> None:
     """A storm of leaving members is replaced in steps when the group is at its maximum."""
     facts = [fact(str(n), leaving=True) for n in range(4)]
     assert plan(facts, 4, Split(0, 0), most=ceiling(4)).launch_spot == 1
+    assert plan(facts, 4, Split(0, 0), most=2) == Plan()
     assert ceiling(30) == 33
 
 
@@ -139,6 +140,28 @@ def test_termination_policies_choose(policies: tuple[str, ...], victim: str) -> 
     """Within a side and a zone the group's termination policy decides."""
     facts = [fact("old", launched_at=1.0), fact("new", launched_at=2.0)]
     assert choose_victims(facts, 1, 0, policies) == (victim,)
+
+
+@pytest.mark.parametrize(
+    ("on_demand_wanted", "surplus", "victims"), [(1, 1, ("od",)), (2, 1, ("old",)), (1, 2, ("od", "old"))]
+)
+def test_the_side_that_exceeds_the_split_goes_first(
+    on_demand_wanted: int, surplus: int, victims: tuple[str, ...]
+) -> None:
+    """However old the other side is; what the split wants on demand stays."""
+    facts = [
+        fact("old", launched_at=1.0),
+        fact("od", "on-demand", launched_at=2.0),
+        fact("od2", "on-demand", launched_at=3.0),
+    ]
+    assert choose_victims(facts, surplus, on_demand_wanted, ("OldestInstance",)) == victims
+
+
+def test_the_fullest_zone_goes_before_the_oldest() -> None:
+    """So that zones stay even; within one the policy decides."""
+    facts = [fact("a", zone="a", launched_at=1.0)]
+    facts += [fact(f"b{n}", zone="b", launched_at=2.0 + n) for n in range(3)]
+    assert choose_victims(facts, 2, 0, ("OldestInstance",)) == ("b0", "b1")
 
 
 CPU, REQUESTS = Policy("cpu", 50.0), Policy("requests", 100.0)
