@@ -90,8 +90,8 @@ def _look_up(subnet_id: str) -> Subnet:
     except Exception as exc:  # pulumi raises nothing narrower when a look-up fails
         raise SettingsError(
             f"{subnet_id} of {_WHERE} cannot be looked up ({exc})",
-            "Check its id and the region, and allow ec2:DescribeSubnets and ec2:DescribeRouteTables. An empty "
-            "account has none: preview with --engine pulumi.",
+            "Check its id and the region, and allow ec2:DescribeSubnets and ec2:DescribeRouteTables. "
+            "An empty account has none: preview with --engine pulumi.",
         ) from exc
     return Subnet(
         subnet_id,
