@@ -126,6 +126,24 @@ def test_replacing_exceeds_the_maximum_by_a_tenth_only() -> None:
     assert ceiling(30) == 33
 
 
+@pytest.mark.parametrize(
+    ("base", "protected", "leaves"),
+    [(1, "", ()), (2, "", ("s1",)), (4, "", ("s1",)), (2, "s1", ("s2",)), (0, "", ("od",)), (0, "od", ())],
+)
+def test_members_of_the_wrong_side_are_replaced_one_by_one(
+    base: int, protected: str, leaves: tuple[str, ...]
+) -> None:
+    """The oldest first, never a protected one, and none while any starts."""
+    options = {"od": "on-demand", "s1": "spot", "s2": "spot", "s3": "spot"}
+    facts = [
+        fact(name, option, launched_at=float(age), protected=name == protected)
+        for age, (name, option) in enumerate(options.items())
+    ]
+    assert plan(facts, 4, Split(base, 0)) == Plan(leave=leaves)
+    starting = [*facts[:3], fact("s3", settled=False)]
+    assert plan(starting, 4, Split(base, 0)) == Plan()
+
+
 def test_protected_members_are_never_chosen() -> None:
     """Scale-in ends fewer than asked rather than a protected member."""
     facts = [fact("a", protected=True), fact("b")]
