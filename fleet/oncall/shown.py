@@ -71,7 +71,7 @@ def describe(snapshot: Snapshot, region: str, most: int | None = None) -> Render
     spot = sum(node.purchase_option == "spot" for node in snapshot.nodes)
     head = (
         f"{snapshot.stack}  {region}  {len(snapshot.nodes)} nodes, {spot} spot, ${dollars:.3f} an hour, "
-        f"at {time.strftime('%H:%M:%S', time.gmtime(snapshot.at))} UTC, took {snapshot.took_s:.1f} s"
+        f"at {time.strftime('%H:%M:%S', time.gmtime(snapshot.at))} UTC in {snapshot.took_s:.1f} s"
     )
     shown, others = _divided(snapshot.nodes, most)
     nodes = Fitting([_of_node(node, snapshot.at) for node in shown])

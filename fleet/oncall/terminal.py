@@ -51,6 +51,8 @@ def confirm(question: str, *, yes: bool) -> None:
     except KeyboardInterrupt as exc:
         say("")
         raise Stopped("stopped, and nothing was done") from exc
+    if not answer:
+        say("")  # Ctrl-D leaves the cursor behind the question
     if answer.strip().lower() not in ("y", "yes"):
         raise Declined("not confirmed, and nothing was done")
 
