@@ -333,7 +333,7 @@ def _why_not(call: Call, failure: Failure, pause_s: float, progressed: bool) -> 
 
 def _raise(call: Call, failure: Failure, why_not: str, received: Received | None) -> NoReturn:
     text = received.text if received else ""
-    message = f"{failure.detail}; {why_not}"
+    message = f"{failure.detail.rstrip('.')}; {why_not}"
     said = errors.Circumstances(call.means.request_id, call.attempts, text, failure.envelope)
     raise _error(call, failure, message, said, streaming=received is not None) from failure.cause
 

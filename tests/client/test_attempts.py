@@ -93,6 +93,15 @@ def test_final_answers(
     assert isinstance(caller.events[-1], GaveUp)
 
 
+def test_an_answer_that_ends_with_a_full_stop_is_told_with_one_mark_only(
+    caller: Any, service: Any, acts: Any
+) -> None:
+    """Services speak in sentences, and what was tried is told behind them."""
+    service.then(acts.answer(404, acts.error("There is no such model.", "why")))
+    outcome = caller.outcome("chat", [{"role": "user", "content": "x"}])
+    assert "There is no such model; asking again would not help" in str(outcome.error)
+
+
 @pytest.mark.parametrize(
     ("header", "least"),
     [("retry-after-ms: 30", 0.03), ("retry-after: 0.04", 0.04), ("retry-after: nonsense", 0.0)],
