@@ -178,6 +178,18 @@ def test_nodes_that_never_get_ready_fail_a_refresh_and_it_goes_back(most: int, a
     assert refresh(aws)["PercentageComplete"] == 0
 
 
+def test_a_refresh_that_comes_further_is_not_given_up(aws: Emulated) -> None:
+    """An hour is for each step: each node that serves begins it anew."""
+    up(aws, 4)
+    start(aws)
+    aws.cloud.give_up_refreshes_after(30)
+    began = aws.clock.now
+    until(aws, lambda: status(aws) == "InProgress", seconds=1)
+    until(aws, lambda: status(aws) != "InProgress")
+    assert status(aws) == "Successful"
+    assert aws.clock.now - began > 2 * 3.0
+
+
 def test_an_alarm_fails_a_refresh_and_what_it_replaced_is_replaced_again(aws: Emulated) -> None:
     """At a checkpoint, with nodes that are ready and yet bad."""
     arn = up(aws)
