@@ -176,12 +176,15 @@ def notices(stack: str | None, rehearsal: bool, since: str, follow: bool, as_jso
         from fleet.oncall.ago import ago
         from fleet.oncall.aws import connect
         from fleet.oncall.history import follow_history, read_history
-        from fleet.oncall.terminal import detaching
+        from fleet.oncall.terminal import detaching, say
 
         began = ago(since, time.time())
         aws = connect(stack, rehearsal=rehearsal)
         if not follow:
-            _tell_events(read_history(aws, began), as_json=as_json)
+            events = read_history(aws, began)
+            _tell_events(events, as_json=as_json)
+            if not events:
+                say(f"control saw and did nothing in the last {since}")
             return
         with detaching(f"stopped looking; the fleet goes on. To go on: goldenfleet notices -f {aws.flags}"):
             for events in follow_history(aws, began):

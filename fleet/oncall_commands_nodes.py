@@ -59,12 +59,15 @@ def logs(node: str, stack: str | None, rehearsal: bool, since: str, follow: bool
     with told_plainly(FAILED, _STOPPED):
         from fleet.oncall import nodelogs
         from fleet.oncall.ago import ago
-        from fleet.oncall.terminal import detaching
+        from fleet.oncall.terminal import detaching, say
 
         began = ago(since, time.time())
         aws, meant = _node(node, stack, rehearsal=rehearsal, ended=True)
         if not follow:
-            _tell(nodelogs.read(aws, meant, began), as_json=as_json)
+            lines = nodelogs.read(aws, meant, began)
+            _tell(lines, as_json=as_json)
+            if not lines:
+                say(f"{meant.instance_id} logged nothing in the last {since}")
             return
         again = f"goldenfleet logs -f {meant.instance_id} {aws.flags}"
         with detaching(f"stopped looking; the node goes on. To go on: {again}"):
