@@ -29,7 +29,7 @@ def actions(aws: Aws, group: str = "group") -> list[dict[str, Any]]:
     [
         ({"MinSize": None}, "At least one of MinSize, MaxSize or DesiredCapacity"),
         ({"MinSize": 3, "MaxSize": 2}, "Min bound must be less than or equal to max bound"),
-        ({"Recurrence": "0 25 * * *"}, "'25' is no hour"),
+        ({"Recurrence": "0 25 * * *"}, "bad hour: it is from 0 to 23"),
         ({"TimeZone": "Mars/Olympus"}, "Invalid time zone: Mars/Olympus"),
         ({"Recurrence": None}, "in the past"),
         ({"Recurrence": None, "StartTime": NOW - timedelta(hours=1)}, "in the past"),
