@@ -217,7 +217,7 @@ def as_given(config: Config) -> dict[str, str]:
 
 def refusal(config: Config) -> SettingsError | None:
     try:
-        Settings.from_config(STACK, as_given(config))
+        Settings.from_config(STACK, {**as_given(config), "aws:region": "us-east-1"})
     except SettingsError as error:
         return error
     return None
