@@ -207,6 +207,7 @@ def test_an_alarm_fails_a_refresh_and_what_it_replaced_is_replaced_again(aws: Em
     assert least == 3
     assert versions(aws) == ["1"] * 3
     assert refresh(aws)["RollbackDetails"]["PercentageCompleteOnRollback"] == 33
+    assert refresh(aws)["PercentageComplete"] == 0
 
 
 def test_without_automatic_rollback_it_only_stops(aws: Emulated) -> None:
@@ -306,6 +307,29 @@ def test_protected_members_are_replaced_or_passed_over(behaviour: str, left: int
     start(aws, ScaleInProtectedInstances=behaviour)
     until(aws, lambda: status(aws) == "Successful")
     assert versions(aws).count("1") == left
+
+
+def test_protected_members_that_are_waited_for_fail_a_refresh_in_the_end(aws: Emulated) -> None:
+    """Once all others are new and the hour is over; the protected one was never touched."""
+    up(aws)
+    protected = next(iter(aws.members()))
+    aws.asg.set_instance_protection(
+        AutoScalingGroupName="group", InstanceIds=[protected], ProtectedFromScaleIn=True
+    )
+    aws.cloud.give_up_refreshes_after(60)
+    start(aws, ScaleInProtectedInstances="Wait", AutoRollback=False)
+    until(aws, lambda: status(aws) == "Failed")
+    assert versions(aws) == ["1", "2", "2"]
+    assert aws.members()[protected] == "InService"
+
+
+def test_a_checkpoint_is_no_lack_of_progress(aws: Emulated) -> None:
+    """However long somebody wants to look: the hour begins after it."""
+    up(aws, 2)
+    aws.cloud.give_up_refreshes_after(60)
+    start(aws, CheckpointPercentages=[50, 100], CheckpointDelay=120)
+    until(aws, lambda: status(aws) not in ("Pending", "InProgress"))
+    assert status(aws) == "Successful"
 
 
 def test_without_a_maximum_a_group_dips_below_its_minimum(aws: Emulated) -> None:
