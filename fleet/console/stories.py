@@ -73,6 +73,7 @@ _WORDS: Mapping[str, tuple[Kind, Callable[[NoticeEvent], str]]] = {
     "notice.dropped": ("other", _because("notice dropped", "reason")),
     "notice.failed": ("failed", _because("notice could not be followed", "error")),
     "notice.seen": ("notice", _notice),
+    "notice.waits": ("other", lambda _: "stays until its tier can spare it: its maintenance is far off"),
     "queue.failed": ("failed", _because("the notice queue does not answer", "error")),
     "rollout.cancelled": (
         "other",
