@@ -117,6 +117,15 @@ def test_a_service_without_ids_in_prompts(caller: Any, service: Any, acts: Any) 
     assert outcome.result.exact is False
 
 
+def test_a_service_that_is_full_is_no_reason_to_give_ids_up(caller: Any, service: Any, acts: Any) -> None:
+    """It is asked again for the same: only what it says of the request itself is about the ids."""
+    service.then(acts.speak(events=4, cut=acts.reset), acts.refuse(503), acts.speak())
+    outcome = caller.read(chat=True)
+    assert outcome.text == acts.text
+    assert outcome.result.exact
+    assert service.seen[1].body == service.seen[2].body
+
+
 def test_a_cut_after_the_last_allowed_token(caller: Any, service: Any, acts: Any) -> None:
     """With max_tokens reached there is nothing to continue: the stream is finished by length."""
     service.then(acts.speak(events=4, cut=acts.reset))
@@ -141,6 +150,14 @@ def test_bytes_split_anywhere(caller: Any, service: Any, acts: Any, size: int) -
     """Events, line ends and characters may be split over pieces."""
     service.then(acts.speak(split=size))
     assert caller.read().text == acts.text
+
+
+def test_silence_before_the_first_token_is_a_cut(callers: Any, service: Any, acts: Any) -> None:
+    """A stream that began and says nothing is given `first_token` for it, however long `read` is."""
+    service.then(acts.speak(events=0, cut=acts.silence), acts.speak())
+    outcome = callers(service.url, timeouts=Timeouts(first_token=0.2, read=60.0, total=10.0)).read()
+    assert outcome.text == acts.text
+    assert (outcome.result.attempts, outcome.result.resumes) == (2, 0)
 
 
 def test_silence_inside_a_stream_is_a_cut(callers: Any, service: Any, acts: Any) -> None:
