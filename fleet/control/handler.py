@@ -132,11 +132,7 @@ class Handler:
             self._record(notices, Facts())  # whose they are is not known, and comes to light later
             return {notice: self._failed(notice, receives, exc) for notice, receives in notices.items()}
         self._record(notices, facts)
-        asked = side_by_side(lambda notice: self._task(notice, facts), list(notices))
-        tasks = paced(asked, self._clock(), self._rules)
-        for task in (after for before, after in zip(asked, tasks, strict=True) if after is not before):
-            if notices[task.notice] == 1:  # it is said once
-                self._log("notice.waits", **task.names, reason="its tier cannot spare it yet")
+        tasks = self._paced(side_by_side(lambda notice: self._task(notice, facts), list(notices)), notices)
         outcomes = self._performer.run(tasks)
         if any(
             receives == 1 and self._will_be_missed(task)
@@ -147,6 +143,14 @@ class Handler:
             task.notice: self._verdict(task.notice, notices[task.notice], outcome)
             for task, outcome in zip(tasks, outcomes, strict=True)
         }
+
+    def _paced(self, asked: Sequence[Task], notices: Mapping[Notice, int]) -> list[Task]:
+        """What waits is said once."""
+        tasks = paced(asked, self._clock(), self._rules)
+        for before, task in zip(asked, tasks, strict=True):
+            if task is not before and notices[task.notice] == 1:
+                self._log("notice.waits", **task.names, reason="its tier cannot spare it yet")
+        return tasks
 
     def _task(self, notice: Notice, facts: Facts) -> Task:
         instance = facts.instances.get(notice.instance_id)
