@@ -159,6 +159,24 @@ def test_traffic_is_told_where_it_may_cost() -> None:
     assert not any(note.startswith("NAT") for note in bill_of().notes)
 
 
+def test_a_tier_without_nodes_has_no_lines() -> None:
+    """Neither volumes nor metrics of nobody."""
+    volume = VolumeMaterial(gib=100, mibps=125, iops=3000)
+    tier = replace(TIER, min=0, on_demand_base=0, volumes=(volume,), detailed_monitoring=True)
+    assert bill_of(tier).case("min").lines == ()
+    assert len(bill_of(tier).case("desired").lines) == 4
+
+
+def test_where_spot_prices_come_from_is_told() -> None:
+    """An assumed share of the on-demand price, until AWS was asked; tracking's two alarms cost, too."""
+    assert any("50% of the on-demand price, an assumption" in note for note in bill_of(TIER).notes)
+    dated = {"date": "2026-01-01", "source": "AWS"}
+    live = table(spot={**dated, "shareOfOnDemand": 0.5, "usdPerHour": {"a.large": 0.4}})
+    notes = make_bill(Materials("prod", (TIER,), ()), live).notes
+    assert any("at AWS's current spot prices" in note for note in notes)
+    assert any("two alarms, $0.2 a month" in note for note in notes)
+
+
 def test_a_type_without_a_price_ends_the_bill() -> None:
     """Also where it is the last of many, for spot may take it."""
     with pytest.raises(PriceUnknown, match=r"no price for z\.huge"):

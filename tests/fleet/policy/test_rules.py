@@ -11,7 +11,20 @@ from fleet.policy import kinds
 from fleet.policy.evaluate import Evaluation, evaluate
 from fleet.policy.model import UNKNOWN, Resource, Rule
 from fleet.policy.rules import RULES
-from tests.fleet.policy.examples import EXAMPLES, allow, behind, made, rule_of, spot, tls_only, user_data
+from tests.fleet.policy.examples import (
+    EXAMPLES,
+    SAFE,
+    allow,
+    behind,
+    counted,
+    hook,
+    made,
+    rolled_out,
+    rule_of,
+    spot,
+    tls_only,
+    user_data,
+)
 
 BY_NAME = {rule.name: rule for rule in RULES}
 
@@ -41,6 +54,55 @@ def test_what_violates_a_rule_is_told(rule: Rule) -> None:
 def test_what_satisfies_a_rule_is_passed(rule: Rule) -> None:
     """The nearest to the violation that is none."""
     evaluation = judged(rule, *EXAMPLES[rule.name].good)
+    assert not evaluation.violations
+    assert not evaluation.undecided
+
+
+@pytest.mark.parametrize(
+    ("name", "resources"),
+    [
+        ("rollout-is-safe", [made(kinds.GROUP)]),
+        ("rollout-is-safe", rolled_out({"instanceRefresh": {"strategy": "Rolling"}}, **SAFE)),
+        ("rollout-is-safe", rolled_out(**{**SAFE, "minHealthyPercentage": 89})),
+        ("rollout-is-safe", rolled_out(**{**SAFE, "maxHealthyPercentage": None})),
+        ("rollout-is-safe", rolled_out(**{**SAFE, "checkpointPercentages": [20, 50]})),
+        ("rollout-watched", [made(kinds.ROLLOUT, preferences={"alarmSpecification": {"alarms": ["lost"]}})]),
+        ("terminate-hook", [made(kinds.GROUP, **hook(29))]),
+        ("terminate-hook", [made(kinds.GROUP, **hook(121))]),
+        ("deregistration-delay", [made(kinds.TARGET_GROUP)]),
+        ("deregistration-delay", [made(kinds.TARGET_GROUP, deregistrationDelay=91)]),
+        ("instance-warmup", [made(kinds.GROUP, defaultInstanceWarmup=-1)]),
+    ],
+)
+def test_every_other_way_to_violate_a_rule_is_told(name: str, resources: list[Resource]) -> None:
+    """A rule of several clauses holds each of them, to its bound."""
+    assert len(judged(BY_NAME[name], *resources).violations) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "resources"),
+    [
+        ("rollout-is-safe", rolled_out(**{**SAFE, "checkpointPercentages": None})),
+        ("rollout-is-safe", rolled_out(**{**SAFE, "minHealthyPercentage": None})),
+        ("terminate-hook", [made(kinds.GROUP, **hook(30))]),
+        ("terminate-hook", [made(kinds.GROUP, **hook(120))]),
+        ("group-scales", [made(kinds.GROUP, minSize=2, maxSize=2)]),
+        ("request-count-label", [made(kinds.SCALING_POLICY, **counted(predefinedMetricType="ASGAverage"))]),
+        ("tracked-metric-falls", [made(kinds.SCALING_POLICY, **counted())]),
+        (
+            "tracked-metric-falls",
+            [
+                made(
+                    kinds.SCALING_POLICY,
+                    targetTrackingConfiguration={"customizedMetricSpecification": {"metrics": [{"id": "m"}]}},
+                )
+            ],
+        ),
+    ],
+)
+def test_every_other_way_to_satisfy_a_rule_is_passed(name: str, resources: list[Resource]) -> None:
+    """A rule speaks of nothing that it is not about."""
+    evaluation = judged(BY_NAME[name], *resources)
     assert not evaluation.violations
     assert not evaluation.undecided
 
