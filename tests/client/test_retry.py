@@ -152,6 +152,22 @@ def test_address_families_take_turns() -> None:
     assert Route().choose(addresses, {"fd00::1", "fd00::2"}, 0.0) == "127.0.0.1"
 
 
+def test_addresses_are_known_and_shunned_for_a_while() -> None:
+    """Names for 10 s, a gateway that refused for 30 s; an address is known for ever, whatever is resolved."""
+    now = [0.0]
+    named = Addresses("llm.test", 80, lambda _host, _port: ["127.0.0.1", "127.0.0.2"], lambda: now[0])
+    literal = Addresses("127.0.0.3", 80, lambda _host, _port: [], lambda: now[0])
+    assert (named.kept(), literal.kept()) == ([], ["127.0.0.3"])
+    assert named.look_up() == ["127.0.0.1", "127.0.0.2"]
+    named.shun("127.0.0.1")
+    known, shunned = [], []
+    for now[0] in (9.9, 10.0, 29.9, 30.0):
+        known.append(len(named.kept()))
+        shunned.append(len(named.shunned()))
+    assert (known, shunned) == ([2, 0, 0, 0], [1, 1, 1, 0])
+    assert literal.kept() == ["127.0.0.3"]
+
+
 def test_a_resolver_that_fails_for_a_moment() -> None:
     """Addresses that were good serve until others are told; without any, the failure is the caller's."""
     now, answers = [0.0], [["127.0.0.1"], OSError("try again"), [], ["127.0.0.2"]]
