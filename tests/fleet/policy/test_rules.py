@@ -72,6 +72,13 @@ def test_what_satisfies_a_rule_is_passed(rule: Rule) -> None:
         ("deregistration-delay", [made(kinds.TARGET_GROUP)]),
         ("deregistration-delay", [made(kinds.TARGET_GROUP, deregistrationDelay=91)]),
         ("instance-warmup", [made(kinds.GROUP, defaultInstanceWarmup=-1)]),
+        ("imds-hop-limit", [made(kinds.TEMPLATE)]),
+        ("imds-hop-limit", [made(kinds.TEMPLATE, metadataOptions={"httpPutResponseHopLimit": 0})]),
+        ("no-public-address", [made(kinds.INSTANCE, associatePublicIpAddress=True)]),
+        ("no-public-address", [made(kinds.SUBNET, mapPublicIpOnLaunch=True)]),
+        ("no-public-address", [made(kinds.EIP, instance="i-1")]),
+        ("volumes-encrypted", [made(kinds.TEMPLATE)]),
+        ("volumes-encrypted", [made(kinds.VOLUME)]),
     ],
 )
 def test_every_other_way_to_violate_a_rule_is_told(name: str, resources: list[Resource]) -> None:
@@ -87,6 +94,8 @@ def test_every_other_way_to_violate_a_rule_is_told(name: str, resources: list[Re
         ("terminate-hook", [made(kinds.GROUP, **hook(30))]),
         ("terminate-hook", [made(kinds.GROUP, **hook(120))]),
         ("group-scales", [made(kinds.GROUP, minSize=2, maxSize=2)]),
+        ("imds-hop-limit", [made(kinds.TEMPLATE, metadataOptions={"httpPutResponseHopLimit": 1})]),
+        ("volumes-encrypted", [made(kinds.INSTANCE)]),
         ("request-count-label", [made(kinds.SCALING_POLICY, **counted(predefinedMetricType="ASGAverage"))]),
         ("tracked-metric-falls", [made(kinds.SCALING_POLICY, **counted())]),
         (
