@@ -94,6 +94,7 @@ def test_without_token_ids_text_continues(caller: Any, service: Any, acts: Any, 
     outcome = caller.read(chat)
     assert outcome.text == acts.text
     assert outcome.result.exact is False
+    assert (outcome.result.usage.prompt_tokens, outcome.result.usage.completion_tokens) == (3, 12)
     if chat:
         assert service.seen[1].body["messages"][-1] == {"role": "assistant", "content": "Der Mond ist auf"}
         assert service.seen[1].body["add_generation_prompt"] is False
@@ -102,11 +103,14 @@ def test_without_token_ids_text_continues(caller: Any, service: Any, acts: Any, 
 def test_tokens_whose_text_was_held_back_are_made_again(caller: Any, service: Any, acts: Any) -> None:
     """An engine's ids of half a character were not read as text: the continuation starts before them."""
     half = b'data: {"choices":[{"index":0,"text":"","token_ids":[103],"finish_reason":null}]}\n\n'
-    service.then(acts.speak(events=3, raw=half, cut=acts.reset), acts.speak())
+    service.then(
+        acts.speak(events=3, raw=half, cut=acts.reset), acts.speak(events=2, cut=acts.reset), acts.speak()
+    )
     outcome = caller.read()
     assert outcome.text == acts.text
     assert outcome.result.exact
     assert service.seen[1].body["prompt"] == [7, 8, 9, 100, 101, 102]
+    assert service.seen[2].body["prompt"] == [7, 8, 9, 100, 101, 102, 103, 104]
 
 
 def test_a_service_without_ids_in_prompts(caller: Any, service: Any, acts: Any) -> None:

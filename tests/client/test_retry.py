@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from goldenfleet_client import RetryPolicy
+from goldenfleet_client import ConfigurationError, RetryPolicy
 from goldenfleet_client._addresses import Addresses, Route
+from goldenfleet_client._calls import Request, generation
 from goldenfleet_client._retry import RetryBudget, backoff_s, error_event, refusal, retry_after_s
 from goldenfleet_client._sse import SseDecoder
 from hypothesis import given
@@ -150,6 +152,28 @@ def test_address_families_take_turns() -> None:
     tried = [route.choose(addresses, set(), 0.9) for _ in addresses]
     assert tried == ["fd00::2", "127.0.0.2", "fd00::1", "127.0.0.1"]
     assert Route().choose(addresses, {"fd00::1", "fd00::2"}, 0.0) == "127.0.0.1"
+
+
+def test_a_request_says_what_was_asked_and_no_more() -> None:
+    """Options that nobody gave are not sent; only streams ask for usage and ids; one token is enough."""
+    told = [{"role": "user", "content": "x"}]
+    fixed: dict[str, Any] = {"model": "m", "max_tokens": 1, "options": {"seed": 3, "stop": None}}
+    whole = generation(**fixed, messages=told, stream=False, extra={"top_k": 4})
+    asked = {"model": "m", "max_tokens": 1, "seed": 3}
+    assert whole.path == "/v1/chat/completions"
+    assert whole.body == {**asked, "messages": told, "top_k": 4, "stream": False}
+    streamed = generation(**fixed, prompt=(1, 2), stream=True, extra={})
+    assert streamed.path == "/v1/completions"
+    assert streamed.body == {
+        **asked,
+        "prompt": [1, 2],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_token_ids": True,
+    }
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        generation(**{**fixed, "max_tokens": 0}, prompt="x", stream=True, extra={})
+    assert Request("GET", "/v1/models").content() == b""
 
 
 def test_addresses_are_known_and_shunned_for_a_while() -> None:
