@@ -137,12 +137,9 @@ class Times:
             )
 
     def percentiles(self) -> Percentiles:
-        count = self._histogram.get_total_count()
-        if not count:
-            return Percentiles(0, *[0.0] * 6)
         shares = (50, 90, 95, 99, 99.9, 100)
         values = (self._histogram.get_value_at_percentile(share) for share in shares)
-        return Percentiles(count, *(value / _MICROSECOND for value in values))
+        return Percentiles(self._histogram.get_total_count(), *(value / _MICROSECOND for value in values))
 
 
 def _rate(count: int, seconds: float) -> float:

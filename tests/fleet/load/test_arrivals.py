@@ -28,6 +28,13 @@ def test_requests_leave_in_order_and_in_time(pattern, rate, duration, seed) -> N
     assert all(0 < moment < duration for moment in moments)
 
 
+@pytest.mark.parametrize(("rate", "moments"), [(2.0, [0.5, 1.0]), (1.0, [1.0]), (0.5, [])])
+def test_the_first_request_leaves_after_a_gap(rate, moments) -> None:
+    """As every other does; the end of the duration is past it."""
+    found = arrivals("steady", rate, 1.5 if rate > 1 else 2.0, LENGTHS, random.Random(1))
+    assert [each.at_s for each in found] == moments
+
+
 @pytest.mark.parametrize("pattern", sorted(PATTERNS))
 def test_every_pattern_keeps_the_rate(pattern) -> None:
     """On average as many requests leave as were asked for."""

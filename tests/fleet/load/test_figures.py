@@ -50,9 +50,16 @@ def test_percentiles_of_a_known_distribution() -> None:
     assert found.p999 == pytest.approx(-math.log(0.001) * 0.2, rel=0.1)
 
 
+def test_each_percentile_is_the_one_it_is_called() -> None:
+    """Of a thousand even steps up to a second, each is its own share."""
+    found = percentiles(step / 1000 for step in range(1, 1001))
+    shares = [found.p50, found.p90, found.p95, found.p99, found.p999, found.max]
+    assert shares == pytest.approx([0.5, 0.9, 0.95, 0.99, 0.999, 1.0], abs=1e-3)
+
+
 def test_what_was_not_measured_is_left_out() -> None:
     """Of nothing there are zeros, and None counts nowhere; people are shown that there is nothing."""
-    assert percentiles([None]).count == 0
+    assert percentiles([None]) == Percentiles(0, *[0.0] * 6)
     assert percentiles([None, 1.0]).count == 1
     lost = figures([Sample(0.0, "lost", attempts=1)], 1.0, 1.0)
     ttft = next(line for line in describe([lost]).splitlines() if "ttft" in line)
