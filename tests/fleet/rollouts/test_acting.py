@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -85,6 +86,15 @@ def test_a_tier_that_was_named_must_be_able_to() -> None:
         meant("cancel", views, ["model", "gateway"], "test")
     with pytest.raises(NothingRuns, match="gateway, model"):
         meant("retry", views, [], "test")
+
+
+def test_what_cannot_be_undone_any_more_goes_back_by_the_image_before() -> None:
+    """By its channel; where nothing says which that is, the hint has words to put it in."""
+    for channel, words in (("gpu/prod", "gpu prod"), ("", "RECIPE CHANNEL")):
+        over = replace(view("model", "Successful"), channel=channel)
+        with pytest.raises(NothingRuns) as raised:
+            meant("rollback", [over], [], "test")
+        assert f"goldenfleet images rollback {words} --stack test" in raised.value.hint
 
 
 def test_a_plan_says_which_nodes_will_be_what() -> None:
