@@ -135,7 +135,7 @@ main.add_command(destroy)
     "--port", default=8088, type=click.IntRange(1, 65535), show_default=True, help="Of the endpoint."
 )
 @click.option("--seed", default=1, show_default=True, help="Of prices, prompts and think times.")
-@click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use.")
+@options.stack_rehearsed
 @options.changes
 @options.project
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Keep logs and states in this new folder.")

@@ -29,7 +29,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--stack", help="Show what this stack has, too.")
+@options.stack("Show what this stack has, too; by default GOLDENFLEET_STACK.")
 @options.changes
 @options.project
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -57,7 +57,7 @@ def explain(stack: str | None, config: tuple[str, ...], project: Path, as_json: 
 
 
 @config.command()
-@click.option("--stack", default="prod", show_default=True, help="Whose Pulumi.<stack>.yaml to check.")
+@options.stack_named
 @options.changes
 @options.project
 def check(stack: str, config: tuple[str, ...], project: Path) -> None:

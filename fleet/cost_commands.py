@@ -25,7 +25,7 @@ Exit codes: 0 priced, 1 a price is not known or AWS did not tell it, 2 it cannot
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--stack", default="prod", show_default=True, help="Whose Pulumi.<stack>.yaml to price.")
+@options.stack_named
 @options.changes
 @options.project
 @click.option("--live", is_flag=True, help="Ask AWS for today's prices of instances, with your credentials.")

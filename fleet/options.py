@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 import fleet
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 CHECKOUT = Path(fleet.__file__).parent.parent
 
 project = click.option(
@@ -26,11 +29,19 @@ changes = click.option(
 )
 """`fleet.terminal.overrides` reads it."""
 
-stack_there = click.option(
-    "--stack",
-    envvar="GOLDENFLEET_STACK",
-    metavar="NAME",
-    help="By default GOLDENFLEET_STACK, else the only one in the account and region.",
+
+def stack(told: str, **more: Any) -> Callable[[_Command], _Command]:
+    """GOLDENFLEET_STACK means the same to every command; what happens without it is for `more` to say."""
+    return click.option("--stack", envvar="GOLDENFLEET_STACK", metavar="NAME", help=told, **more)
+
+
+stack_there = stack("By default GOLDENFLEET_STACK, else the only one in the account and region.")
+
+stack_named = stack("Whose Pulumi.NAME.yaml; by default GOLDENFLEET_STACK. None is guessed.", required=True)
+
+REHEARSED = "rehearsal"
+stack_rehearsed = stack(
+    f"Whose Pulumi.NAME.yaml; by default GOLDENFLEET_STACK, else {REHEARSED}.", default=REHEARSED
 )
 
 rehearsal_kept = click.option(

@@ -69,12 +69,27 @@ class _Engine(Protocol):
 @dataclass(frozen=True)
 class _Asked:
     stack: str
+    """The one that was named, or the rehearsal's."""
     project: Path
     engine: str
     endpoint_url: str | None
     state: Path | None
     config: Mapping[str, str]
     as_json: bool
+
+    @classmethod
+    def by(cls, config: tuple[str, ...], *, stack: str | None, **asked: Any) -> _Asked:
+        """Raises UsageError where the stack would have to be guessed on AWS."""
+        from fleet.deploy.endpoint import on_this_machine
+
+        endpoint_url = asked["endpoint_url"]
+        if (
+            stack is None
+            and asked["engine"] == "pulumi"
+            and not (endpoint_url and on_this_machine(endpoint_url))
+        ):
+            raise click.UsageError("on AWS no stack is guessed: give --stack NAME, or set GOLDENFLEET_STACK")
+        return cls(stack=stack or options.REHEARSED, config=overrides(config), **asked)
 
     def make(self, *, twice: bool = False) -> _Engine:
         """`twice` says that the program will be run so often. Raises DeployError."""
@@ -155,7 +170,10 @@ class _Asked:
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--stack", default="rehearsal", show_default=True, help="Whose Pulumi.<stack>.yaml to use."),
+    options.stack(
+        "Whose Pulumi.NAME.yaml; by default GOLDENFLEET_STACK, "
+        f"else {options.REHEARSED} on this machine, and none on AWS."
+    ),
     options.project,
     click.option(
         "--engine",
@@ -188,7 +206,7 @@ def _deploying(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--expect-no-changes", is_flag=True, help="Exit with 1 if anything would change.")
 def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> None:
     """Show what `up` would do; without --endpoint-url, in an empty account. Makes nothing."""
-    what = _Asked(config=overrides(config), **asked)
+    what = _Asked.by(config, **asked)
     with told_plainly(USAGE, _NOTHING_MADE):
         what.check_settings()
         act = _previewing(what)
@@ -204,7 +222,7 @@ def preview(config: tuple[str, ...], expect_no_changes: bool, **asked: Any) -> N
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking. Policies are asked all the same.")
 def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
     """Make the cloud what the program says."""
-    what = _Asked(config=overrides(config), **asked)
+    what = _Asked.by(config, **asked)
     with told_plainly(USAGE, _STOPPED):
         what.check_settings()
         engine = _checked(what, yes=yes, twice=not yes or what.has_policies)
@@ -223,7 +241,7 @@ def up(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 def destroy(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
     """Delete all that `up` made."""
-    what = _Asked(config=overrides(config), **asked)
+    what = _Asked.by(config, **asked)
     with told_plainly(USAGE, _STOPPED):
         engine = _checked(what, yes=yes)
     with told_plainly(FAILED, _STOPPED), one_ctrl_c():
@@ -233,7 +251,7 @@ def destroy(config: tuple[str, ...], yes: bool, **asked: Any) -> None:
 
 
 @click.command(epilog=_EMULATING)
-@click.option("--stack", default="rehearsal", show_default=True, help="Whose images are to be there.")
+@options.stack_rehearsed
 @click.option(
     "--port", default=5000, type=click.IntRange(0, 65535), show_default=True, help="0 takes a free one."
 )

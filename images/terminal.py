@@ -37,7 +37,13 @@ STATE_OPTION = click.option(
     show_default=True,
     help="Where runs keep their ledgers.",
 )
-STACK_OPTION = click.option("--stack", default="dev", show_default=True, help="Whose channels.")
+STACK_OPTION = click.option(
+    "--stack",
+    envvar="GOLDENFLEET_STACK",
+    default="dev",
+    metavar="NAME",
+    help="Whose channels; by default GOLDENFLEET_STACK, else dev.",
+)
 REGION_OPTION = click.option("--region", help="By default that of --settings, else AWS_REGION.")
 SETTINGS_OPTION = click.option(
     "--settings",

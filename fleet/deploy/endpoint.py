@@ -21,13 +21,14 @@ def emulated(endpoint_url: str | None) -> str:
     """`endpoint_url`, if it is on a loopback address. Raises EndpointRefusedError."""
     if not endpoint_url:
         raise EndpointRefusedError(f"the rehearsal's engine does not deploy to AWS: {_WHY}", _HINT)
-    if not _on_this_machine(endpoint_url):
+    if not on_this_machine(endpoint_url):
         told = f"the rehearsal's engine works on loopback addresses only, not at {endpoint_url}: {_WHY}"
         raise EndpointRefusedError(told, _HINT)
     return endpoint_url
 
 
-def _on_this_machine(url: str) -> bool:
+def on_this_machine(url: str) -> bool:
+    """By its name alone: nobody is asked for its addresses."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback

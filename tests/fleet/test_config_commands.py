@@ -35,7 +35,7 @@ def test_good_settings_are_told_so(stack: str) -> None:
 )
 def test_settings_that_cannot_work_are_refused(arguments: tuple[str, ...], says: str) -> None:
     """The setting is named, and the exit code is 2."""
-    refused = run("check", *arguments)
+    refused = run("check", "--stack", "prod", *arguments)
     assert refused.exit_code == 2
     assert says in refused.output
     assert "Traceback" not in refused.output

@@ -66,7 +66,7 @@ def test_a_region_without_prices_is_refused(run: Run) -> None:
 
 def test_live_without_credentials_says_what_is_missing(run: Run) -> None:
     """By the exit code of its own, and no trace of botocore."""
-    result = run("--live")
+    result = run("--stack", "prod", "--live")
     assert result.exit_code == 3
     assert "Unable to locate credentials" in result.stderr
     assert "Traceback" not in result.output
@@ -74,6 +74,6 @@ def test_live_without_credentials_says_what_is_missing(run: Run) -> None:
 
 def test_an_override_that_is_none_is_refused(run: Run) -> None:
     """KEY=JSON, with a namespace."""
-    result = run("-c", "tiers")
+    result = run("--stack", "prod", "-c", "tiers")
     assert result.exit_code == 2
     assert "'tiers' is not KEY=JSON" in result.stderr
