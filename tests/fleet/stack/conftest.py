@@ -50,6 +50,11 @@ class Registered:
         (found,) = [r for r in self.of(kind) if r.name == f"gf-{self.stack}-{part}"]
         return found
 
+    def security_groups(self) -> Mapping[str, str]:
+        """By id, without the stack's part of the name."""
+        prefix = f"gf-{self.stack}-"
+        return {g.id: g.name.removeprefix(prefix) for g in self.of("ec2/securityGroup:SecurityGroup")}
+
 
 def file_config(stack: str) -> dict[str, str]:
     """As the Pulumi engine hands it to a program: structured values as JSON text."""
@@ -331,3 +336,12 @@ def shape(recorded: dict[str, Any]) -> Callable[[str], Registered]:
 def refusal(recorded: dict[str, Any]) -> Callable[[str], str]:
     """What the program says to one of `refused_changes`."""
     return lambda name: str(recorded[name]["refusal"])
+
+
+Made = Callable[[str], Registered]
+
+
+@pytest.fixture
+def made(recorded: dict[str, Any]) -> Made:
+    """The rehearsal stack as one of `secured` makes it."""
+    return lambda name: parsed({**recorded, "rehearsal": recorded[name]}, "rehearsal")

@@ -1,10 +1,8 @@
-"""What keeps a stack safe: policies, keys, logs of traffic, endpoints, the web firewall."""
+"""What keeps a stack safe: policies, keys, logs of traffic, the web firewall."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from pydantic import ValidationError
 from fleet.policy.evaluate import evaluate
 from fleet.policy.model import Resource as Judged
 from fleet.stack.encryption import Account, key_statements
-from fleet.stack.endpoints import ALLOWED, s3_policy
 from fleet.stack.log_bucket import bucket_policy
 from fleet.stack.settings import load_settings
 from fleet.stack.settings_edge import Edge
@@ -26,22 +23,15 @@ from tests.fleet.stack.conftest import (
     SHARED_LIMITS,
     STACKS,
     TRACED,
+    Made,
     Registered,
     parsed,
     secured,
 )
-from tests.fleet.stack.documents import role_statements, statements
+from tests.fleet.stack.documents import role_statements
 
 ACCOUNT = Account("123456789012", "aws", "us-east-1")
 BUCKET = "arn:aws:s3:::logs"
-
-Made = Callable[[str], Registered]
-
-
-@pytest.fixture
-def made(recorded: dict[str, Any]) -> Made:
-    """The rehearsal stack as one of `secured` makes it."""
-    return lambda name: parsed({**recorded, "rehearsal": recorded[name]}, "rehearsal")
 
 
 def judged(registered: Registered) -> list[Judged]:
@@ -178,91 +168,6 @@ def test_older_regions_write_as_an_account(region: str, principals: int) -> None
     assert len(accounts) == principals
 
 
-# --- endpoints
-
-
-def names(registered: Registered) -> Mapping[str, str]:
-    prefix = f"gf-{registered.stack}-"
-    return {g.id: g.name.removeprefix(prefix) for g in registered.of("ec2/securityGroup:SecurityGroup")}
-
-
-def test_without_a_way_out_nodes_reach_aws_and_nothing_else(made: Made) -> None:
-    """Endpoints for each service that they call, S3 by its own list, and no rule to the world."""
-    registered = made("secured")
-    doors = [e.inputs for e in registered.of("ec2/vpcEndpoint:VpcEndpoint")]
-    interfaces = [door for door in doors if door["vpcEndpointType"] == "Interface"]
-    assert {door["serviceName"] for door in interfaces} == {f"com.amazonaws.us-east-1.{s}" for s in ALLOWED}
-    assert all(door["privateDnsEnabled"] for door in interfaces)
-    out = [r.inputs for r in registered.of("vpc/securityGroupEgressRule:SecurityGroupEgressRule")]
-    assert not [rule for rule in out if "cidrIpv4" in rule]
-    lists = {rule["prefixListId"] for rule in out if "prefixListId" in rule}
-    assert lists == {"pl-com.amazonaws.us-east-1.s3"}
-    assert not [r for r in registered.resources if r.type == "aws:ec2/natGateway:NatGateway"]
-
-
-@pytest.mark.parametrize("name", ["secured", "doors"])
-def test_only_who_calls_aws_reaches_the_endpoints(name: str, made: Made) -> None:
-    """Nodes and the control handler, by a rule at both ends."""
-    registered = made(name)
-    named = names(registered)
-    rules = [r.inputs for r in registered.of("vpc/securityGroupIngressRule:SecurityGroupIngressRule")]
-    callers = {
-        (named[r["referencedSecurityGroupId"]], r["fromPort"])
-        for r in rules
-        if named[r["securityGroupId"]] == "endpoints"
-    }
-    assert callers == {("gateway", 443), ("model", 443), ("control", 443)}
-    doors = registered.of("ec2/vpcEndpoint:VpcEndpoint")
-    groups = {group for door in doors for group in door.inputs.get("securityGroupIds", ())}
-    assert {named[group] for group in groups} == {"endpoints"}
-
-
-def test_nodes_boot_after_the_endpoints(made: Made) -> None:
-    """A node that boots before them finds no configuration, and is replaced."""
-    registered = made("secured")
-    doors = {e.urn for e in registered.of("ec2/vpcEndpoint:VpcEndpoint")}
-    for group in registered.of("autoscaling/group:Group"):
-        assert doors <= set(group.dependencies)
-
-
-def test_doors_let_pass_what_roles_may_do_and_nothing_more(made: Made) -> None:
-    """An action that a role gets needs its door, and one that no role has any more is shut."""
-    # Lambda itself calls these, from outside; S3 has a gateway, and SQS asks KMS for its readers.
-    elsewhere = re.compile(
-        r"(kms|s3|lambda):.*|ec2:.*(NetworkInterface|Subnets|PrivateIpAddresses).*|logs:CreateLogGroup"
-        # The last three are Auto Scaling's and the Fault Injection Service's own calls.
-        r"|sqs:GetQueueAttributes|ec2:(RunInstances|SendSpotInstanceInterruptions)|iam:PassRole"
-    )
-    by_roles = {action for s in role_statements(made("secured")) for action in s["Action"]}
-    through = {action for actions in ALLOWED.values() for action in actions}
-    # Of settings that this stack has not.
-    by_roles |= {"secretsmanager:GetSecretValue"}
-    assert {action for action in by_roles if not elsewhere.fullmatch(action)} == through
-
-
-def test_doors_are_for_this_account(made: Made) -> None:
-    """Credentials of another account get through none; what carries data leads nowhere else."""
-    doors = [e.inputs for e in made("secured").of("ec2/vpcEndpoint:VpcEndpoint")]
-    assert len(doors) == len(ALLOWED) + 1
-    for door in doors:
-        service = door["serviceName"].rpartition(".")[2]
-        for statement in statements(door["policy"]):
-            asked = statement["Condition"]["StringEquals"]
-            assert asked["aws:PrincipalAccount"] == ACCOUNT.id
-            carries = service in ("s3", "logs", "sqs", "secretsmanager")
-            assert asked.get("aws:ResourceAccount") == (ACCOUNT.id if carries else None)
-
-
-def test_s3_gives_weights_and_takes_nothing() -> None:
-    """No action writes; another account's bucket is reached where the stack names it."""
-    own, objects, listing = statements(s3_policy(ACCOUNT, ["s3://theirs/models"]))
-    assert own["Action"] == ["s3:GetObject", "s3:ListBucket"]
-    assert objects["Resource"] == ["arn:aws:s3:::theirs/models*"]
-    assert listing["Condition"]["StringLike"] == {"s3:prefix": "models*"}
-    for statement in (objects, listing):
-        assert statement["Condition"]["StringEquals"] == {"aws:PrincipalAccount": ACCOUNT.id}
-
-
 # --- roles
 
 
@@ -305,7 +210,7 @@ def test_nodes_read_the_weights_that_their_tier_names(made: Made) -> None:
 def test_gateways_reach_the_redis_of_their_limits(made: Made) -> None:
     """By a rule at both ends, one of which is in a group that the stack did not make."""
     registered = made("told")
-    named = names(registered)
+    named = registered.security_groups()
     theirs = SHARED_LIMITS["limitsSecurityGroup"]
     (out,) = [
         r.inputs
