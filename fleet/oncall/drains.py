@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fleet.oncall.aws import Aws
-from fleet.oncall.errors import AwsFailed, NotFound
+from fleet.oncall.errors import AwsFailed, NotFound, bring_up
 from fleet.stack.naming import resource_name
 
 SOURCE: Final = "goldenfleet"
@@ -60,7 +60,7 @@ def _queue(aws: Aws, name: str) -> str:
     for url in urls:
         if AUTONAMED.fullmatch(url.rpartition("/")[2].removeprefix(name)):
             return url
-    raise NotFound(f"there is no queue {name}", "Bring the stack up to date: pulumi up")
+    raise NotFound(f"there is no queue {name}", bring_up(aws.stack))
 
 
 def _send(aws: Aws, kind: str, instance_ids: Sequence[str], detail: dict[str, Any]) -> dict[str, str]:

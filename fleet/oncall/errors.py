@@ -24,6 +24,16 @@ from typing import ClassVar
 from fleet.errors import GoldenfleetError
 
 
+def up(stack: str) -> str:
+    """What makes a stack on AWS as the program says, asking the policies: Pulumi's own `up` asks none."""
+    return f"goldenfleet up --stack {stack} --engine pulumi"
+
+
+def bring_up(stack: str) -> str:
+    """The hint where the program makes what is missing."""
+    return f"Bring the stack up to date: {up(stack)}"
+
+
 class OnCallError(GoldenfleetError):
     """Anything the on-call commands raise on purpose."""
 

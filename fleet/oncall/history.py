@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from fleet.oncall.aws import Aws
-from fleet.oncall.errors import AwsFailed, NotFound
+from fleet.oncall.errors import AwsFailed, NotFound, bring_up
 from fleet.oncall.tail import follow
 from fleet.oncall.terminal import printable
 from fleet.stack.naming import log_group
@@ -54,7 +54,7 @@ def read_history(aws: Aws, since: float, until: float | None = None) -> list[Not
     except AwsFailed as exc:
         if exc.code != "ResourceNotFoundException":
             raise
-        raise NotFound(f"there is no log group {group}", "Bring the stack up to date: pulumi up") from exc
+        raise NotFound(f"there is no log group {group}", bring_up(aws.stack)) from exc
     events = [event for line in lines if (event := parse(line["message"])) is not None]
     return sorted(events, key=lambda event: event.at)
 

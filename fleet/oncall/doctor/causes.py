@@ -11,6 +11,7 @@ from typing import Final
 
 from fleet.oncall.doctor.facts import Activity
 from fleet.oncall.doctor.finding import Finding, Level
+from fleet.oncall.errors import up
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class _Cause:
     level: Level
     means: str
     do: str
+    """With {up} for the command that does it to the stack."""
 
 
 _CAUSES: Final = (
@@ -43,7 +45,7 @@ _CAUSES: Final = (
         ("InvalidAMIID", "does not exist", "launch template"),
         "fail",
         "The group launches from an image or template that is gone: no node can be replaced.",
-        "Publish an image (goldenfleet images promote), and pulumi up",
+        "Publish an image (goldenfleet images promote), and {up}",
     ),
     _Cause(
         ("KMS", "Client.InvalidKMSKey", "InternalErrorOnLaunch"),
@@ -67,7 +69,7 @@ _CAUSES: Final = (
 _OTHER: Final = _Cause((), "warn", "Auto Scaling tries again by itself.", "docs/oncall.md#short")
 
 
-def causes(activities: Sequence[Activity], tiers: Mapping[str, str]) -> Iterator[Finding]:
+def causes(activities: Sequence[Activity], tiers: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """One finding for each cause and tier; `tiers` names the tier of a group."""
     seen: dict[tuple[str, _Cause], list[Activity]] = {}
     for activity in activities:
@@ -77,7 +79,7 @@ def causes(activities: Sequence[Activity], tiers: Mapping[str, str]) -> Iterator
     for (tier, cause), found in seen.items():
         last = max(found, key=lambda activity: activity.at)
         told = f"{tier}: {len(found)} launches or ends failed in the last hour; the last: {last.message}"
-        yield Finding("capacity", cause.level, told, cause.means, cause.do)
+        yield Finding("capacity", cause.level, told, cause.means, cause.do.format(up=up(stack)))
 
 
 def _cause(message: str) -> _Cause:

@@ -10,7 +10,7 @@ from fleet.oncall.doctor.facts import Alarm, Facts, Rule
 from fleet.oncall.doctor.finding import Finding
 from fleet.oncall.doctor.fleet_checks import FLEET_CHECKS
 from fleet.oncall.drains import AUTONAMED
-from fleet.oncall.errors import OnCallError
+from fleet.oncall.errors import OnCallError, bring_up, up
 from fleet.oncall.snapshot import Snapshot
 from fleet.stack.naming import resource_name
 
@@ -28,7 +28,6 @@ OF_STACK: Final = (
     "notices-undelivered",
 )
 """Alarms; a test compares them, too."""
-_UP: Final = "Bring the stack up to date: pulumi up"
 _LATE_S: Final = 60.0
 _RUNBOOK: Final = "docs/oncall.md"
 _BY_TIER: Final = ("alarms", "capacity")
@@ -81,7 +80,11 @@ def _rules(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
         if problem:
             bad = True
             name = rule.name if rule else prefix
-            do = f"aws events enable-rule --name {name}" if rule and rule.feeds_queue else _UP
+            do = (
+                f"aws events enable-rule --name {name}"
+                if rule and rule.feeds_queue
+                else bring_up(snapshot.stack)
+            )
             yield Finding("rules", "fail", f"the rule for {part} {problem}", means, do)
     if not bad:
         yield Finding("rules", "ok", f"{len(RULES)} rules are on and feed the notice queue")
@@ -144,10 +147,12 @@ def _control(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     if "function" in facts.untold:
         return
     if facts.function is None:
-        yield Finding("control", "fail", "there is no control function", means, _UP)
+        yield Finding("control", "fail", "there is no control function", means, bring_up(snapshot.stack))
     elif facts.function.state != "Active" or not facts.function.fed:
         state = f"it is {facts.function.state}" if facts.function.state != "Active" else "no queue feeds it"
-        yield Finding("control", "fail", f"the control function does not work: {state}", means, _UP)
+        yield Finding(
+            "control", "fail", f"the control function does not work: {state}", means, bring_up(snapshot.stack)
+        )
     else:
         yield from _function(facts, snapshot)
 
@@ -194,9 +199,9 @@ def _alarms(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     bad = [
         finding
         for name, section in _wanted(snapshot).items()
-        for finding in _alarm(name, own[name], section, facts.emulated)
+        for finding in _alarm(name, own[name], section, snapshot.stack, facts.emulated)
     ]
-    bad += _mute(facts, [alarm for found in own.values() for alarm in found])
+    bad += _mute(facts, [alarm for found in own.values() for alarm in found], snapshot.stack)
     yield from bad
     if not bad:
         note = ", which nothing evaluates in a rehearsal" if facts.emulated else ", none of them is on"
@@ -218,9 +223,9 @@ def _called(name: str, alarms: Iterable[Alarm]) -> list[Alarm]:
     return [alarm for alarm in alarms if AUTONAMED.fullmatch(alarm.name.removeprefix(name))]
 
 
-def _alarm(name: str, found: Sequence[Alarm], section: str, emulated: bool) -> Iterator[Finding]:
+def _alarm(name: str, found: Sequence[Alarm], section: str, stack: str, emulated: bool) -> Iterator[Finding]:
     if not found:
-        yield Finding("alarms", "fail", f"{name} is missing", "Nobody will be told of it.", _UP)
+        yield Finding("alarms", "fail", f"{name} is missing", "Nobody will be told of it.", bring_up(stack))
     for alarm in found:
         if alarm.state == "ALARM":
             do = f"{_RUNBOOK}#{section}"
@@ -237,7 +242,7 @@ def _alarm(name: str, found: Sequence[Alarm], section: str, emulated: bool) -> I
             )
 
 
-def _mute(facts: Facts, own: Sequence[Alarm]) -> Iterator[Finding]:
+def _mute(facts: Facts, own: Sequence[Alarm], stack: str) -> Iterator[Finding]:
     """An alarm on what clients notice tells nobody by itself: the composite one does."""
     composite = [alarm for alarm in own if alarm.composite]
     if composite and not any(alarm.tells for alarm in composite) and not facts.emulated:
@@ -246,7 +251,7 @@ def _mute(facts: Facts, own: Sequence[Alarm]) -> Iterator[Finding]:
             "warn",
             f"{composite[0].name} tells nobody",
             "Clients may notice something, and no person.",
-            "Set goldenfleet:alarms.email or topicArn, and pulumi up",
+            f"Set goldenfleet:alarms.email or topicArn, and {up(stack)}",
         )
 
 
@@ -256,7 +261,7 @@ def _capacity(facts: Facts, snapshot: Snapshot) -> Iterator[Finding]:
     if facts.activities is None:
         return
     tiers = {tier.group: tier.name for tier in snapshot.tiers}
-    found = list(causes(facts.activities, tiers))
+    found = list(causes(facts.activities, tiers, snapshot.stack))
     yield from found
     if not found:
         yield Finding("capacity", "ok", "AWS refused nothing in the last hour")

@@ -109,7 +109,7 @@ def test_a_fleet_that_may_not_be_looked_at_is_a_failure(aws, monkeypatch):
     ("rule", "told"),
     [
         (Rule("gf-prod-notices-state-1", False, True), "aws events enable-rule"),
-        (Rule("gf-prod-notices-state-1", True, False), "pulumi up"),
+        (Rule("gf-prod-notices-state-1", True, False), "goldenfleet up --stack prod --engine pulumi"),
     ],
 )
 def test_a_rule_that_brings_nothing(well, make_snapshot, rule, told):
@@ -119,6 +119,17 @@ def test_a_rule_that_brings_nothing(well, make_snapshot, rule, told):
         one for one in examine(replace(well, rules=[*rules, rule]), make_snapshot()) if one.level != "ok"
     ]
     assert told in finding.do
+
+
+def test_no_remedy_goes_round_the_policies(well, make_snapshot):
+    """What the program makes is made by our own command, for this stack: Pulumi's own asks no policy."""
+    gone = Activity("gf-prod-model-1a2b3c4", NOW, "Failed", "InvalidAMIID.NotFound")
+    bare = replace(well, rules=[], function=None, alarms=[], activities=[gone])
+    mute = replace(well, alarms=[replace(one, tells=False) for one in well.alarms])
+    remedies = [one.do for facts in (bare, mute) for one in examine(facts, make_snapshot())]
+    assert not [do for do in remedies if "pulumi up" in do]
+    own = [do for do in remedies if "goldenfleet up --stack prod --engine pulumi" in do]
+    assert len(own) == len(RULES) + 1 + len(well.alarms) + 1 + 1
 
 
 def test_an_alarm_that_is_on_leads_to_the_runbook(well, make_snapshot):
@@ -159,7 +170,7 @@ def test_alarms_without_data_or_destination_are_warned_of(well, make_snapshot):
         ("You have requested more vCPU capacity than your current vCPU limit", "fail", "service-quotas"),
         ("VcpuLimitExceeded", "fail", "service-quotas"),
         ("UnfulfillableCapacity - Unable to fulfill capacity", "warn", "instance types"),
-        ("The image id '[ami-1]' does not exist", "fail", "pulumi up"),
+        ("The image id '[ami-1]' does not exist", "fail", "goldenfleet up --stack prod --engine pulumi"),
         ("Client.InvalidKMSKey.InvalidState", "fail", "key"),
         ("something new", "warn", "docs/oncall.md#short"),
     ],
