@@ -23,6 +23,7 @@ from fleet.stack.settings_base import NAMESPACE, Group, when
 from fleet.stack.settings_edge import Edge
 from fleet.stack.settings_files import listed, own_values, read_config
 from fleet.stack.settings_network import INTERFACE_ENDPOINTS, Network, Room
+from fleet.stack.settings_provider import REGION, provider_problems
 from fleet.stack.settings_security import Security
 from fleet.stack.settings_telemetry import Telemetry
 from fleet.stack.settings_tier import GatewayTier, ModelTier, Tier
@@ -109,17 +110,19 @@ class Settings(Group):
 
     @classmethod
     def from_config(cls, stack: str, config: Mapping[str, object]) -> Settings:
-        """Settings from a stack's configuration; of other namespaces only aws:region counts.
+        """Settings from a stack's configuration; of other namespaces only pulumi-aws's counts.
 
         Raises SettingsError, which names every setting that is wrong.
         """
         own = own_values(config)
+        elsewhere = [f"  {it}" for it in provider_problems(config)]
         try:
             settings = cls.model_validate({**own, "stack": stack})
         except ValidationError as exc:
-            raise _refused(stack, listed(exc, own)) from exc
-        if elsewhere := list(_regional_problems(settings, config.get("aws:region"))):
-            raise _refused(stack, "\n".join(f"  {problem}" for problem in elsewhere))
+            raise _refused(stack, "\n".join([listed(exc, own), *elsewhere])) from exc
+        elsewhere += [f"  {problem}" for problem in _regional_problems(settings, config.get(REGION))]
+        if elsewhere:
+            raise _refused(stack, "\n".join(elsewhere))
         return settings
 
     @property
@@ -195,7 +198,11 @@ def _refused(stack: str, lines: str) -> SettingsError:
 
 
 def _regional_problems(settings: Settings, region: object) -> Iterator[str]:
-    """AWS takes these from the stack's own region only, and would say so when half of it is made."""
+    """AWS takes ARNs of the stack's own region only, and would say so when half of it is made. Where none is
+    named the environment's counts, which is another for the next person.
+    """
+    if settings.production and not region:
+        yield f"{REGION} is missing: in production the stack's file names it, not the environment"
     named = {
         "edge.certificateArn": settings.edge.certificate_arn,
         "edge.waf": settings.edge.waf,
@@ -203,7 +210,7 @@ def _regional_problems(settings: Settings, region: object) -> Iterator[str]:
         "alarms.topicArn": settings.alarms.topic_arn,
     }
     for path, arn in named.items():
-        if region is not None and arn is not None and arn.startswith("arn:"):
+        if region and arn is not None and arn.startswith("arn:"):
             there = arn.split(":")[3]
             if there != region:
                 yield f"{NAMESPACE}:{path} is of {there}, and aws:region is {region}: name one of {region}"

@@ -42,7 +42,7 @@ def complaint(items: Sequence[Any], known: Sequence[str]) -> str:
 def _said(item: Any, known: Sequence[str]) -> str:
     match item["type"]:
         case "extra_forbidden":
-            return f"there is no such setting{_meant(str(item['loc'][-1]), known)}"
+            return f"there is no such setting{meant(str(item['loc'][-1]), known)}"
         case "missing":
             return "is missing"
         case "union_tag_not_found":
@@ -74,6 +74,7 @@ def _input(item: Any) -> str:
     return "empty" if item["input"] is None else repr(item["input"])
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def meant(name: str, known: Sequence[str]) -> str:
+    """The known name that is nearest, as the end of a sentence; nothing where none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {near[0]}?" if near else ""
