@@ -30,7 +30,7 @@ def tls_policy(of: Resource) -> Iterator[str]:
     [LISTENER],
 )
 def http_redirects(of: Resource, stack: Stack) -> Iterator[str]:
-    if of.given.get("protocol") != "HTTP" or all(map(_redirects, of.given.each("defaultActions"))):
+    if of.given.get("protocol") != "HTTP" or redirects(of):
         return
     for balancer in stack.behind(of, "loadBalancerArn"):
         others = stack.pointing("loadBalancerArn", balancer, LISTENER)
@@ -108,7 +108,12 @@ def web_firewall(of: Resource, stack: Stack) -> Iterator[str]:
         yield "no web ACL is put before it"
 
 
-def _redirects(action: Values) -> bool:
+def redirects(listener: Resource) -> bool:
+    """Whether it answers nothing but where HTTPS is."""
+    return all(map(_to_https, listener.given.each("defaultActions")))
+
+
+def _to_https(action: Values) -> bool:
     return bool(action.get("type") == "redirect" and action.get("redirect", "protocol") == "HTTPS")
 
 

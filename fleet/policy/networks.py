@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fleet.policy.balancers import redirects
 from fleet.policy.kinds import (
     BALANCER,
     EGRESS,
     ENDPOINT,
     FLOW_LOG,
     INGRESS,
+    LISTENER,
     OLD_RULE,
     SECURITY_GROUP,
     VPC,
@@ -45,8 +47,24 @@ def no_open_ingress(of: Resource, stack: Stack) -> Iterator[str]:
         ports = f"ports {way_in.get('fromPort')} to {way_in.get('toPort')}"
         if not any(_only(way_in, port) for port in _PUBLIC_PORTS):
             yield f"{ports} are open to the internet"
-        elif not _before_public_balancer(of, stack):
+        elif not _public_balancers(of, stack):
             yield f"{ports} of what is no public balancer are open to the internet"
+
+
+@whole_rule(
+    "Where the whole internet may ask, prompts, answers and keys are encrypted.",
+    "Give the stack a certificate (edge.certificateArn), or narrow the addresses (edge.allowedCidrs).",
+    [INGRESS, OLD_RULE, SECURITY_GROUP],
+    level="advisory",
+)
+def no_open_clear_text(of: Resource, stack: Stack) -> Iterator[str]:
+    open_ways = [way_in for way_in in _ways_in(of) if _from_anywhere(way_in)]
+    for balancer in _public_balancers(of, stack) if open_ways else ():
+        for listener in stack.pointing("loadBalancerArn", balancer, LISTENER):
+            port = int(listener.given.get("port") or 0)
+            heard = any(_covers(way_in, port) for way_in in open_ways)
+            if heard and listener.given.get("protocol") == "HTTP" and not redirects(listener):
+                yield f"port {port} is open to the internet, and answers there are clear text"
 
 
 @rule(
@@ -134,10 +152,19 @@ def _from_anywhere(way: Values) -> bool:
     )
 
 
-def _before_public_balancer(of: Resource, stack: Stack) -> bool:
+def _public_balancers(of: Resource, stack: Stack) -> list[Resource]:
+    """Which the way in leads to."""
     groups = [of] if of.type == SECURITY_GROUP else stack.behind(of, "securityGroupId")
     public = [balancer for balancer in stack.of(BALANCER) if not balancer.given.true("internal")]
-    return any(group in stack.behind(b, "securityGroups") for b in public for group in groups)
+    return [b for b in public if any(group in stack.behind(b, "securityGroups") for group in groups)]
 
 
-RULES = (no_ssh, no_open_ingress, egress_https_only, flow_logs, endpoints_private, endpoints_bounded)
+RULES = (
+    no_ssh,
+    no_open_ingress,
+    no_open_clear_text,
+    egress_https_only,
+    flow_logs,
+    endpoints_private,
+    endpoints_bounded,
+)

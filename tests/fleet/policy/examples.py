@@ -85,6 +85,15 @@ def behind(balancer_internal: bool, rule: Resource) -> Stack:
     return [made(kinds.SECURITY_GROUP, "sg"), balancer, rule]
 
 
+def clear_text(block: str) -> Stack:
+    """A public balancer that forwards what it hears on port 80, and who may say it."""
+    forward = [{"type": "forward"}]
+    http = made(
+        kinds.LISTENER, "http", {"loadBalancerArn": ["lb"]}, protocol="HTTP", port=80, defaultActions=forward
+    )
+    return [*behind(False, rule_of(80, block)), http]
+
+
 def listeners(action: str) -> Stack:
     redirect = {"type": "redirect", "redirect": {"protocol": "HTTPS"}}
     actions = [redirect if action == "redirect" else {"type": "forward"}]
@@ -192,6 +201,7 @@ EXAMPLES: Mapping[str, Example] = {
         {"ipProtocol": "tcp", "fromPort": 8080, "toPort": 8080},
     ),
     "no-open-ingress": Example(behind(True, rule_of(443)), behind(False, rule_of(443))),
+    "no-open-clear-text": Example(clear_text("0.0.0.0/0"), clear_text("203.0.113.0/24")),
     "egress-https-only": one(
         kinds.EGRESS,
         {"ipProtocol": "-1", "cidrIpv4": "0.0.0.0/0"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.fleet.policy.examples import (
     SAFE,
     allow,
     behind,
+    clear_text,
     counted,
     hook,
     made,
@@ -166,6 +168,16 @@ def test_the_internet_reaches_no_other_port(world: Mapping[str, Any]) -> None:
 def test_some_addresses_are_not_the_internet() -> None:
     """A range of a company's may reach the balancer of its choice."""
     assert not judged(BY_NAME["no-open-ingress"], *behind(True, rule_of(443, "203.0.113.0/24"))).violations
+
+
+def test_clear_text_is_for_some_addresses_or_for_who_is_sent_to_https() -> None:
+    """A redirect tells nothing, and what nobody outside reaches is heard by nobody."""
+    rule, (*world, http) = BY_NAME["no-open-clear-text"], clear_text("0.0.0.0/0")
+    redirect = [{"type": "redirect", "redirect": {"protocol": "HTTPS"}}]
+    for change in ({"defaultActions": redirect}, {"protocol": "HTTPS"}, {"port": 8080}):
+        assert not judged(rule, *world, replace(http, props={**http.props, **change})).violations
+    internal = [replace(r, props={**r.props, "internal": True}) if r.name == "lb" else r for r in world]
+    assert not judged(rule, *internal, http).violations
 
 
 def test_ssh_is_refused_from_inside_too() -> None:

@@ -50,6 +50,15 @@ def test_every_stack_keeps_every_mandatory_rule(name: str, recorded: dict[str, A
     assert production == (stack == "prod")
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_that_answer_the_internet_in_clear_text_are_told_so(
+    stack: str, recorded: dict[str, Any]
+) -> None:
+    """Those without a certificate, but for the rehearsal, which only its network may ask; nothing else."""
+    evaluation = evaluate(judged(parsed(recorded, stack)), production=stack == "prod")
+    assert [each.rule for each in evaluation.advisory] == ["no-open-clear-text"] * (stack in ("dev", "stage"))
+
+
 # --- keys
 
 
