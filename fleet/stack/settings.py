@@ -57,6 +57,8 @@ class Settings(Group):
     )
     production: bool = Field(
         default=False,
+        # The policy pack reads Pulumi's text of it: to settings and policies, "yes" must mean the same.
+        strict=True,
         description="Demand what production needs, and protect load balancers from deletion.",
         json_schema_extra=when("In every stack that clients rely on."),
     )

@@ -33,6 +33,8 @@ from tests.fleet.stack.given import changed, refusal
         ("alarms", None, "alarms: must be a group of settings, not empty"),
         ("alarms", {"errorsPercent": 0}, "alarms.errorsPercent: must be above 0, not 0"),
         ("production", "maybe", "production: must be true or false, not 'maybe'"),
+        ("production", "yes", "production: must be true or false, not 'yes'"),
+        ("production", 1, "production: must be true or false, not 1"),
     ],
 )
 def test_a_mistake_is_a_line_that_says_what_would_do(path: str, value: Any, says: str) -> None:
