@@ -71,7 +71,7 @@ class Publisher(Protocol):
         self, recipe: str, image: Image, manifest: bytes, why: str, *, boot_seconds: float | None = None
     ) -> object: ...
 
-    def points_at(self, recipe: str, image_id: str) -> bool: ...
+    def has_held(self, recipe: str, image_id: str) -> bool: ...
 
     def forget(self, image_id: str) -> None:
         """Remove what was written for an image that is not published after all."""
@@ -317,13 +317,13 @@ class _Bake:
             raise LeftBehind(f"interrupted again; what is left:\n{left}", again) from cause
 
     def _withdrawn(self) -> bool:
-        """Whether the channel points at our image; if not, nothing of it stays beside the channel either."""
+        """Whether the channel has held our image; if not, nothing of it stays beside the channel either."""
         publishing = self._run.ledger.stage_done("publishing")
         publisher = self._options.publisher
         if publishing is None or publisher is None:
             return False
         image_id = str(publishing.details["image_id"])
-        if publisher.points_at(self._run.recipe.name, image_id):
+        if publisher.has_held(self._run.recipe.name, image_id):
             return True
         publisher.forget(image_id)
         return False

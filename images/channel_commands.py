@@ -23,6 +23,13 @@ from images.terminal import (
 if TYPE_CHECKING:
     from images.channels import Channels, Pointer
 
+_PROMOTE_EXAMPLES = """\b
+Examples:
+  goldenfleet images promote gateway-cpu dev stage --stack stage
+  goldenfleet images promote gateway-cpu stage prod --from-stack stage --stack prod
+  goldenfleet images promote gateway-cpu ami-0a1b2c3d4e5f60718 prod --from-stack stage --stack prod
+"""
+
 
 @click.command("list")
 @STACK_OPTION
@@ -64,10 +71,11 @@ def history(recipe: str, channel: str, stack: str, region: str | None, as_json: 
         _say_pointers(open_channels(stack, region).history(recipe, channel), as_json)
 
 
-@click.command()
+@click.command(epilog=_PROMOTE_EXAMPLES)
 @click.argument("recipe")
 @click.argument("source")
 @click.argument("target")
+@click.option("--from-stack", metavar="NAME", help="Whose SOURCE; by default that of --stack.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @DRY_RUN_OPTION
 @STACK_OPTION
@@ -77,19 +85,27 @@ def promote(
     recipe: str,
     source: str,
     target: str,
+    from_stack: str | None,
     yes: bool,
     dry_run: bool,
     stack: str,
     region: str | None,
     as_json: bool,
 ) -> None:
-    """Point channel TARGET of RECIPE at what SOURCE points at."""
+    """Point channel TARGET of RECIPE at what SOURCE points at.
+
+    SOURCE is a channel, or the id of an image that a channel of RECIPE has held.
+    """
     with told_plainly():
         channels = open_channels(stack, region)
-        seen = channels.show(recipe, source)
+        origin = open_channels(from_stack or stack, region)
+        seen = origin.find(recipe, source)
         if not dry_run:
-            confirm(f"Point {stack}/{recipe}/{target} at {seen.image_id}?", yes)
-        moved = channels.promote(recipe, source, target, image_id=seen.image_id, dry_run=dry_run)
+            came = f" ({from_stack}/{recipe}/{seen.channel})" if from_stack else ""
+            confirm(f"Point {stack}/{recipe}/{target} at {seen.image_id}{came}?", yes)
+        moved = channels.promote(
+            recipe, source, target, origin=origin, image_id=seen.image_id, dry_run=dry_run
+        )
         _say_pointers([moved], as_json)
 
 

@@ -18,7 +18,7 @@ from images.aws import Aws, absent_as_none, tags_of, translated
 from images.builders import Image
 from images.clock import Clock
 from images.errors import AwsRefused, ChannelError, ManifestError
-from images.launch import boot_parameter, boot_value, parameter, value
+from images.launch import boot_parameter, boot_value, launch_path, names_volumes, parameter, value
 from images.run import IMAGE_TAG, PUBLISHED_TAG, STACK_TAG
 
 CHANNELS = ("dev", "stage", "prod")
@@ -82,29 +82,43 @@ class Channels:
             self._keep_launch(image, boot_seconds)
         pointer = self._point(recipe, channel, image.id, why, dry_run)
         if not dry_run:
-            self._mark_published(image)
+            for region, image_id in ((image.region, image.id), *image.copies.items()):
+                self._mark_published(self._aws.at(region), image_id)
         return pointer
 
     def promote(
-        self, recipe: str, source: str, target: str, *, image_id: str | None = None, dry_run: bool = False
+        self,
+        recipe: str,
+        source: str,
+        target: str,
+        *,
+        origin: Channels | None = None,
+        image_id: str | None = None,
+        dry_run: bool = False,
     ) -> Pointer:
-        """Point `target` at what `source` points at. Raises ChannelError when no node could launch it.
+        """Point `target` at what `find` gives for `source`. Raises ChannelError when no node could launch it.
 
-        `image_id` is what the caller has seen at `source`; if that has changed since, nothing moves.
+        `origin` has the channels that `source` is looked for in, by default these: another stack's, of the
+        same account and region. `image_id` is what the caller has seen at `source`; if that has changed
+        since, nothing moves.
         """
-        if source == target:
+        origin = self if origin is None or origin._stack == self._stack else origin
+        if origin is self and source == target:
             raise ChannelError(f"{source} cannot be promoted to itself")
         self._name(recipe, target)
-        pointer = self.show(recipe, source)
+        pointer = origin.find(recipe, source)
         if image_id is not None and pointer.image_id != image_id:
             raise ChannelError(
                 f"{recipe}/{source} points at {pointer.image_id} now, not at {image_id}", "look again"
             )
         self._require_launchable(recipe, pointer.image_id)
-        self.manifest(pointer.image_id)
-        return self._point(
-            recipe, target, pointer.image_id, f"promoted from {source} version {pointer.version}", dry_run
-        )
+        why = f"promoted from {pointer.channel} version {pointer.version}"
+        if origin is self:
+            self.manifest(pointer.image_id)
+        else:
+            why += f" of stack {origin._stack}"
+            self._receive(origin, pointer.image_id, dry_run)
+        return self._point(recipe, target, pointer.image_id, why, dry_run)
 
     def rollback(
         self, recipe: str, channel: str, *, version: int | None = None, dry_run: bool = False
@@ -118,10 +132,28 @@ class Channels:
 
     def history(self, recipe: str, channel: str) -> tuple[Pointer, ...]:
         """Oldest first; SSM keeps 100 versions. Raises ChannelError if the channel does not exist."""
-        name = self._name(recipe, channel)
-        versions = _history(self._aws, name)
+        versions = self._versions(recipe, channel)
         if not versions:
-            raise ChannelError(f"{name} does not exist", f"publish first: images bake {recipe}")
+            missing = f"{self._name(recipe, channel)} does not exist in {self._aws.region}"
+            raise ChannelError(missing, f"publish first: images bake {recipe}")
+        return versions
+
+    def show(self, recipe: str, channel: str) -> Pointer:
+        return self.history(recipe, channel)[-1]
+
+    def find(self, recipe: str, source: str) -> Pointer:
+        """What channel `source` points at, or where one last held image `source`. Raises ChannelError."""
+        if not source.startswith("ami-"):
+            return self.show(recipe, source)
+        versions = [version for channel in CHANNELS for version in self._versions(recipe, channel)]
+        holding = [version for version in versions if version.image_id == source]
+        if not holding:
+            nowhere = f"no channel of {recipe} in stack {self._stack} in {self._aws.region} has held {source}"
+            raise ChannelError(nowhere, f"choose one that it has held: images history {recipe}")
+        return max(holding, key=lambda version: version.at)
+
+    def _versions(self, recipe: str, channel: str) -> tuple[Pointer, ...]:
+        versions = _history(self._aws, self._name(recipe, channel))
         newest = len(versions) - 1
         return tuple(
             Pointer(
@@ -136,9 +168,6 @@ class Channels:
             for place, said in enumerate(versions)
         )
 
-    def show(self, recipe: str, channel: str) -> Pointer:
-        return self.history(recipe, channel)[-1]
-
     def list(self) -> tuple[Pointer, ...]:
         """Where every channel of the stack points."""
         found = []
@@ -149,11 +178,9 @@ class Channels:
                 found.append(Pointer(match["recipe"], match["channel"], said["Value"], said["Version"], at))
         return tuple(sorted(found, key=lambda pointer: (pointer.recipe, pointer.channel)))
 
-    def points_at(self, recipe: str, image_id: str, channel: str = "dev") -> bool:
-        """Whether the channel points at the image now."""
-        name = self._name(recipe, channel)
-        answer = absent_as_none(f"reading {name}", lambda: self._aws.ssm.get_parameter(Name=name))
-        return answer is not None and answer["Parameter"]["Value"] == image_id
+    def has_held(self, recipe: str, image_id: str, channel: str = "dev") -> bool:
+        """Whether the channel points at the image or ever did: since then it may be in any other channel."""
+        return any(version.image_id == image_id for version in self._versions(recipe, channel))
 
     def manifest(self, image_id: str) -> bytes:
         """Raises ManifestError if it is not there, or not whole."""
@@ -203,6 +230,22 @@ class Channels:
             kept[parameter(self._stack, image.id)] = value(image.volumes)
         if boot_seconds is not None:
             kept[boot_parameter(self._stack, image.id)] = boot_value(boot_seconds)
+        self._write(kept)
+
+    def _receive(self, origin: Channels, image_id: str, dry_run: bool) -> None:
+        """Keep what another stack keeps of an image. Raises ManifestError."""
+        manifest = origin.manifest(image_id)
+        path = launch_path(origin._stack, image_id)
+        facts = {said["Name"].removeprefix(path): said["Value"] for said in _under(origin._aws, path)}
+        if names_volumes(manifest) and "volumes" not in facts:
+            raise ManifestError(f"{path}volumes is gone, which {image_id} needs", "bake a new image")
+        if dry_run:
+            return
+        self._mark_published(self._aws, image_id)  # first of all: from here on no sweep takes it for old
+        self._keep_manifest(image_id, manifest)
+        self._write({launch_path(self._stack, image_id) + part: text for part, text in facts.items()})
+
+    def _write(self, kept: Mapping[str, str]) -> None:
         for name, text in kept.items():
             with translated(f"writing {name}"):
                 self._aws.ssm.put_parameter(Name=name, Value=text, Type="String", Overwrite=True)
@@ -233,11 +276,10 @@ class Channels:
         with translated(f"labelling version {version} of {name}"):
             self._aws.ssm.label_parameter_version(Name=name, ParameterVersion=version, Labels=[_PREVIOUS])
 
-    def _mark_published(self, image: Image) -> None:
+    def _mark_published(self, aws: Aws, image_id: str) -> None:
         tags: Any = [{"Key": PUBLISHED_TAG, "Value": str(int(self._clock.now()))}]
-        for region, image_id in ((image.region, image.id), *image.copies.items()):
-            with translated(f"marking {image_id} as published"):
-                self._aws.at(region).ec2.create_tags(Resources=[image_id], Tags=tags)
+        with translated(f"marking {image_id} as published"):
+            aws.ec2.create_tags(Resources=[image_id], Tags=tags)
 
     def _name(self, recipe: str, channel: str) -> str:
         if channel not in CHANNELS:

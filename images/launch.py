@@ -12,12 +12,17 @@ from dataclasses import asdict
 from typing import Literal
 
 from images.builders import Volume
+from images.errors import ManifestError
 
 FORMAT: Literal[1] = 1
 
 
+def launch_path(stack: str, image_id: str) -> str:
+    return f"/goldenfleet/{stack}/launch/{image_id}/"
+
+
 def parameter(stack: str, image_id: str) -> str:
-    return f"/goldenfleet/{stack}/launch/{image_id}/volumes"
+    return f"{launch_path(stack, image_id)}volumes"
 
 
 def value(volumes: Sequence[Volume]) -> str:
@@ -25,8 +30,18 @@ def value(volumes: Sequence[Volume]) -> str:
     return json.dumps({"format": FORMAT, "volumes": [asdict(volume) for volume in volumes]})
 
 
+def names_volumes(manifest: bytes) -> bool:
+    """Whether an image with this manifest was published with its volumes. Raises ManifestError."""
+    try:
+        said = json.loads(manifest)
+    except ValueError as exc:
+        raise ManifestError(f"the manifest is no JSON: {exc}", "bake a new image") from exc
+    image = said.get("image") if isinstance(said, dict) else None
+    return isinstance(image, dict) and bool(image.get("volumes"))
+
+
 def boot_parameter(stack: str, image_id: str) -> str:
-    return f"/goldenfleet/{stack}/launch/{image_id}/boot"
+    return f"{launch_path(stack, image_id)}boot"
 
 
 def boot_value(seconds: float) -> str:

@@ -103,7 +103,7 @@ def _image(image: Found, facts: Facts, going: frozenset[str]) -> Verdict:
         return Verdict(image, True, f"referred to by {who[0]}")
     if not image.published:
         return _ours(image, facts)
-    last_used = max(image.created or 0.0, image.last_launched or 0.0)
+    last_used = max(image.created or 0.0, image.last_launched or 0.0, image.published_at or 0.0)
     days = (facts.now - last_used) / 86_400
     if facts.now - last_used > facts.max_age_s:
         return Verdict(image, False, f"nothing refers to it, and it was last used {days:.0f} days ago")
@@ -155,7 +155,9 @@ class Sweep:
 
     def apply(self, plan: Plan) -> tuple[Failure, ...]:
         """Remove what the plan says. Returns what could not be removed, with the reason."""
-        failures: list[Failure] = []
+        seen, plan = plan, self._looked_at_again(plan)
+        needed = set(seen.doomed) - set(plan.doomed)
+        failures = [Failure(each.resource, each.reason) for each in plan.verdicts if each.resource in needed]
         for aws in self._regions:
             doomed = [each for each in plan.doomed if each.region == aws.region]
             failures += remove(aws, doomed, self._clock)
@@ -163,6 +165,18 @@ class Sweep:
             delete_parameters(self._regions[0], orphan.names)
         self._close_runs(plan, failures)
         return tuple(failures)
+
+    def _looked_at_again(self, plan: Plan) -> Plan:
+        """Without what channels or runs need by now: somebody was asked since, and may have taken hours."""
+        if not plan.manifests and all(each.kind != "image" for each in plan.doomed):
+            return plan
+        found = [verdict.resource for verdict in plan.verdicts]
+        now = decide(found, self._facts(found, self._known_runs()))
+        verdicts = tuple(
+            after if after.keep else before for before, after in zip(plan.verdicts, now, strict=True)
+        )
+        orphans = self._orphans(verdicts)
+        return Plan(verdicts, tuple(each for each in plan.manifests if each in orphans))
 
     def _facts(self, found: Sequence[Found], runs: Mapping[str, KnownRun]) -> Facts:
         refers: dict[str, Sequence[str]] = {}

@@ -41,6 +41,8 @@ class Found:
     last_launched: float | None = None
     published: bool = False
     """A channel pointed at it once."""
+    published_at: float | None = None
+    """When that was, or since then another stack's channel was about to."""
     snapshots: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -104,7 +106,6 @@ _CREATED = ("LaunchTime", "CreationDate", "StartTime", "CreateTime")
 
 def _found(region: str, kind: Kind, described: Mapping[str, Any]) -> Found:
     tags = tags_of(described)
-    deadline = tags.get(DEADLINE_TAG, "")
     return Found(
         kind=kind,
         id=described[_ID[kind]],
@@ -113,12 +114,17 @@ def _found(region: str, kind: Kind, described: Mapping[str, Any]) -> Found:
         recipe=tags.get(IMAGE_TAG, ""),
         stack=tags.get(STACK_TAG, ""),
         part=tags.get(PART_TAG, ""),
-        deadline=float(deadline) if deadline.isdigit() else None,
+        deadline=_moment(tags.get(DEADLINE_TAG)),
         created=next((_seconds(described[key]) for key in _CREATED if key in described), None),
         last_launched=_seconds(described["LastLaunchedTime"]) if "LastLaunchedTime" in described else None,
         published=PUBLISHED_TAG in tags,
+        published_at=_moment(tags.get(PUBLISHED_TAG)),
         snapshots=snapshots_of(described),
     )
+
+
+def _moment(tag: str | None) -> float | None:
+    return float(tag) if tag and tag.isdigit() else None
 
 
 def _seconds(moment: datetime | str) -> float:

@@ -140,6 +140,23 @@ def test_a_dry_promotion_moves_nothing(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("account")
+def test_another_stack_takes_an_image(run: Run) -> None:
+    """Only with a yes, and a dry run tells the same; by channel or id, and an unknown stack is not found."""
+    image_id = publish("first")
+    given = ("--from-stack", "lab", "--stack", "shop")
+    assert run("promote", "gateway-cpu", "dev", "prod", *given).exit_code == 2
+    told = run("promote", "gateway-cpu", "dev", "prod", *given, "--dry-run", "--json")
+    assert run("list", "--stack", "shop").stdout == ""
+    done = run("promote", "gateway-cpu", image_id, "prod", *given, "--yes", "--json")
+    (first,), (second,) = json.loads(told.stdout), json.loads(done.stdout)
+    assert (first["image_id"], first["why"]) == (second["image_id"], second["why"])
+    assert (second["image_id"], second["why"]) == (image_id, "promoted from dev version 1 of stack lab")
+    assert run("show", "gateway-cpu", "prod", "--stack", "shop", "--manifest").stdout == "{}"
+    unknown = run("promote", "gateway-cpu", "dev", "prod", "--from-stack", "lap", "--stack", "shop", "--yes")
+    assert (unknown.exit_code, "/goldenfleet/lap/" in unknown.stderr) == (6, True)
+
+
+@pytest.mark.usefixtures("account")
 def test_nothing_moves_without_a_terminal_or_yes(run: Run) -> None:
     """A question that nobody can answer is a usage error, and the channel stays."""
     publish("first")
