@@ -76,6 +76,13 @@ def test_unreferenced_images_go_by_age(days: float, launched: float | None, keep
     assert kept(found, runs={"run-1": KILLED})[0] is keep
 
 
+@pytest.mark.parametrize(("days", "keep"), [(29, True), (31, False)])
+def test_an_image_just_marked_is_not_old(days: float, keep: bool) -> None:
+    """Between its mark and the channel of another stack nothing may refer to it: it counts from the mark."""
+    found = replace(IMAGE, published=True, created=NOW - 900 * DAY, published_at=NOW - days * DAY)
+    assert kept(found, runs={"run-1": KILLED})[0] is keep
+
+
 def test_a_leftover_machine_does_not_hold_its_image() -> None:
     """The reference of a machine that goes in the same sweep does not keep the image that it runs from."""
     refers = {"ami-1": ["arn:aws:ec2:us-east-1:1:instance/i-1"]}
