@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -104,7 +104,9 @@ class HuggingFaceHub:
             yield chunk.choices[0].delta.content or "" if chunk.choices else ""
 
     async def aclose(self) -> None:
-        await self._client.close()
+        # It closes sessions side by side, and looks for some that a stream that broke off closes meanwhile.
+        with suppress(KeyError):
+            await self._client.close()
 
 
 class TextGeneration:
