@@ -8,12 +8,13 @@ of these: they are detached, or end by EC2's own health check.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-_LAUNCHING: Final = "Launching a new EC2 instance: "
-_TERMINATING: Final = "Terminating EC2 instance: "
+_LAUNCHING: Final = re.compile(r"Launching a new EC2 instance: (\S+)")
+_TERMINATING: Final = re.compile(r"Terminating EC2 instance: (\S+)")
 # "Troubleshoot unhealthy instances" (user guide); and a launch hook that nobody completed, as in a warm pool.
 _CAUSES: Final = ("elb system health check failure", "lifecycle action was abandoned")
 
@@ -54,11 +55,12 @@ def given_up(
     )
 
 
-def _of(activities: Sequence[Mapping[str, Any]], description: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _of(
+    activities: Sequence[Mapping[str, Any]], described: re.Pattern[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for activity in activities:
-        said = str(activity.get("Description", ""))
-        if said.startswith(description):
-            yield said.removeprefix(description).split()[0], activity
+        if named := described.match(str(activity.get("Description", ""))):
+            yield named[1], activity
 
 
 def _seconds(begin: datetime, end: datetime) -> float:

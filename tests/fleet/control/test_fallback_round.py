@@ -364,21 +364,22 @@ def test_a_shortage_during_a_rollout(tier: Any) -> None:
     assert tier.logged("fallback.failed") == []
 
 
-def test_a_cancel_that_aws_refuses(tier: Any) -> None:
-    """The next look tries again: the tier has been short for long enough."""
+@pytest.mark.parametrize(("refused", "left"), [("cancel_rollout", "InProgress"), ("set_base", "Cancelled")])
+def test_a_handler_that_gets_half_way(tier: Any, refused: str, left: str) -> None:
+    """Before the rollout is cancelled or after it, the next look goes on: the tier was short long enough."""
     account = Flaky("lab")
     fallback = Fallback(account, Log(tier.out, tier.clock))
     _roll_out(tier)
     tier.cloud.run_short(seconds=6000, group=tier.group)
     _take_spot(tier, 3)
     _minutes(tier, 4)
-    account.refused = frozenset({"cancel_rollout"})
+    account.refused = frozenset({refused})
     for _ in range(3):
         tier.clock.now += 60
         tier.cloud.tick()
         fallback.run(tier.clock.now)
-    assert "CancelInstanceRefresh" in tier.logged("fallback.failed")[-1]["error"]
-    assert (_base(tier), _rollout(tier)["Status"]) == (0, "InProgress")
+    assert "Throttling" in tier.logged("fallback.failed")[-1]["error"]
+    assert (_base(tier), _rollout(tier)["Status"]) == (0, left)
     account.refused = frozenset()
     fallback.run(tier.clock.now + 1)
     assert (_base(tier), _rollout(tier)["Status"]) == (3, "Cancelled")

@@ -49,10 +49,12 @@ def never_ready(activities: list[dict[str, Any]], time_scale: float = 1.0) -> tu
         life(ended=NOW - 600),
         life()[:1],
         [{**life()[0], "Cause": None}, life()[1]],
+        [activity("Terminating EC2 instance: ", NOW - 30, None, ELB), life()[1]],
+        [{**life()[0], "Description": None}, life()[1]],
     ],
 )
 def test_nodes_that_end_otherwise(activities: list[dict[str, Any]]) -> None:
-    """Reclaimed, scaled in, sick after having served, long ago, or launched nobody knows when."""
+    """Reclaimed, scaled in, sick after having served, long ago, launched nobody knows when, or nameless."""
     assert never_ready(activities) == ()
 
 
